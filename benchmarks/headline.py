@@ -1,0 +1,213 @@
+"""The headline figures: what `edgegen compress` makes of real trained generators, timed interleaved in one run.
+
+    python benchmarks/headline.py style            # rain princess, 256x256: speed against eager and NNCF, SSIM on unseen photos
+    python benchmarks/headline.py srgan            # SRResNet x4, 64x64 -> 256x256: PSNR against the true photos
+    python benchmarks/headline.py dcgan vae        # 1,000 fixed latents
+    python benchmarks/headline.py style --resume   # measure again without training again
+
+Checkpoints and photos are read from ../shared beside the repository. Each run prints a table, and writes JSON and a grid of
+pictures (teacher | student | artifact) into --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+JOBS = {
+    "style": ("style_rain_princess/rain_princess.pt", "256x256", "balanced", "street"),
+    "srgan": ("srgan_x4/netG_epoch_4_100.pth", "64x64", "benchmarks/srgan.toml", "street"),
+    "dcgan": ("dcgan_faces32/generator_2.pth", None, "benchmarks/latent.toml", None),
+    "vae": ("vae_celeba64/model.pt", None, "benchmarks/latent.toml", None),
+}
+
+
+def main() -> None:
+    """Run the jobs that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("jobs", nargs="*", choices=[*JOBS, []], default=list(JOBS))
+    parser.add_argument("--out", type=Path, default=Path("edgegen-out/headline"))
+    parser.add_argument("--effort", default="balanced")
+    parser.add_argument("--resume", action="store_true")
+    args = parser.parse_args()
+    for job in args.jobs:
+        figures = measure(job, args.out / job, args.effort, resume=args.resume)
+        (args.out / f"{job}.json").write_text(json.dumps(figures, indent=1))
+        print(json.dumps(figures, indent=1))
+
+
+def measure(job: str, out: Path, effort: str, *, resume: bool) -> dict:
+    """Compress the generator of `job` and return its figures."""
+    from edgegen.cli import console
+    from edgegen.pipeline import compress
+    from edgegen.recipe import Effort
+    from edgegen.request import make_request
+
+    checkpoint, resolution, recipe, photos = JOBS[job]
+    request = make_request(
+        SHARED / "checkpoints" / checkpoint, target="host", recipe=str(_beside(recipe)), out=out, resolution=resolution,
+        latency=None, fps=None, max_size=None, max_memory=None, min_ssim=None,
+        data=SHARED / "images/street_train" if photos else None,
+        effort=Effort(effort), seed=0, resume=resume, start=None, until=None, arch=None, trust=False, discriminator=None,
+        log_dir=None,
+    )  # fmt: skip
+    started = time.perf_counter()
+    with console.progress() as progress:
+        outcome = compress(request, progress)
+    seconds = time.perf_counter() - started
+    return {
+        "job": job,
+        "compress_seconds": round(seconds, 1),
+        "verdict": outcome.summary["verdict"],
+        **_figures(job, request, out),
+    }
+
+
+def _beside(recipe: str) -> Path | str:
+    path = Path(__file__).resolve().parents[1] / recipe
+    return path if path.suffix == ".toml" else recipe
+
+
+def _figures(job: str, request, out: Path) -> dict:
+    from edgegen.candidates import load_artifacts, torch_call
+    from edgegen.generator import load_generator
+    from edgegen.graph import count_macs, count_params
+    from edgegen.load import load
+    from edgegen.runtime.runners import open_runner
+
+    teacher = load(request.checkpoint, resolution=request.resolution)
+    student = load_generator(_stage(out, "distill"))
+    inputs, truth = _test_inputs(job, teacher)
+    chosen = next(c for c in json.loads((out / "summary.json").read_text())["candidates"] if c["chosen"])
+    artifact = next(a for a in load_artifacts(_stage(out, "export")) if a.name == chosen["name"])
+    runner = open_runner(artifact.folder, artifact.entry, 0)
+    pictures = {
+        "teacher": [_picture(torch_call(teacher)(x), teacher.spec) for x in inputs],
+        "student": [_picture(torch_call(student)(x), teacher.spec) for x in inputs],
+        "artifact": [_picture(runner.run(_adapt(x, teacher, artifact))[0], artifact.entry.io) for x in inputs],
+    }
+    runner.close()
+    _grid(out / "grid.png", pictures, truth)
+    macs = {name: count_macs(g.module, g.spec) for name, g in (("teacher", teacher), ("student", student))}
+    return {
+        "artifact": artifact.name,
+        "macs": macs | {"ratio": round(macs["teacher"] / macs["student"], 2)},
+        "params": {"teacher": count_params(teacher.module), "student": count_params(student.module)},
+        "quality_to_teacher": {name: _scores(pictures[name], pictures["teacher"]) for name in ("student", "artifact")},
+        "quality_to_truth": {n: _scores(p, truth) for n, p in pictures.items()} if truth else None,
+        "latency": _latency(teacher, artifact, inputs, out),
+        "other_back_ends": _other_back_ends(request, teacher, student, inputs, out) if job == "style" else None,
+    }
+
+
+def _stage(out: Path, name: str) -> Path:
+    return next(p for p in sorted((out / "stages").iterdir(), reverse=True) if f"-{name}-" in p.name and p.suffix != ".part")
+
+
+def _picture(array: np.ndarray, spec) -> np.ndarray:
+    from edgegen.pictures import unit_picture
+
+    return unit_picture(array, spec.outputs[0])
+
+
+def _adapt(array: np.ndarray, teacher, artifact) -> list[np.ndarray]:
+    from edgegen.pictures import adapt
+
+    return list(adapt((array,), teacher.spec, artifact.entry.io))
+
+
+def _test_inputs(job: str, teacher) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+    """Return inputs that no stage has seen (street_test photos, or latents), and the true pictures of a super-resolver."""
+    from edgegen.runtime.latents import latent
+
+    spec = teacher.spec.inputs[0]
+    if job in ("dcgan", "vae"):
+        return [latent(spec, 1_000_000 + i) for i in range(1000)], None
+    photos = [_centre(path, 256) for path in sorted((SHARED / "images/street_test").glob("*.png"))]
+    scale = 256 // spec.height
+    small = [np.asarray(p.resize((256 // scale, 256 // scale), Image.Resampling.BICUBIC)) for p in photos]
+    arrays = [(s.astype(np.float32) / 255 * (spec.high - spec.low) + spec.low).transpose(2, 0, 1)[None] for s in small]
+    return arrays, [np.asarray(p, np.float32) / 255 for p in photos] if scale > 1 else None
+
+
+def _centre(path: Path, side: int) -> Image.Image:
+    photo = Image.open(path).convert("RGB")
+    scale = side / min(photo.size)
+    photo = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.LANCZOS)
+    left, top = (photo.width - side) // 2, (photo.height - side) // 2
+    return photo.crop((left, top, left + side, top + side))
+
+
+def _scores(produced: list[np.ndarray], reference: list[np.ndarray]) -> dict:
+    from edgegen.quality.metrics import psnr_db, ssim
+
+    return {
+        "ssim": round(float(np.mean([ssim(a, b) for a, b in zip(produced, reference)])), 4),
+        "psnr_db": round(float(np.mean([psnr_db(a, b) for a, b in zip(produced, reference)])), 2),
+        "count": len(produced),
+    }
+
+
+def _latency(teacher, artifact, inputs: list[np.ndarray], out: Path) -> dict:
+    """Median ms, in turn: teacher eager, the untouched teacher in OpenVINO (f32, NNCF int8 defaults), the artifact."""
+    from edgegen.bench import time_interleaved
+    from edgegen.candidates import torch_call
+    from edgegen.export.openvino import export_openvino, save_default_int8
+    from edgegen.runtime.runners import open_runner
+    from edgegen.spec import Precision
+
+    (plain,) = export_openvino(teacher, (Precision.F32,), [], out / "teacher")
+    int8 = save_default_int8(teacher, [(x,) for x in inputs[:16]], out / "teacher/default-int8")
+    eager = torch_call(teacher)
+    runners = {"teacher openvino f32": plain, "teacher NNCF int8": int8, "artifact": artifact}
+    opened = {name: open_runner(a.folder, a.entry, 0) for name, a in runners.items()}
+    calls = {"teacher eager": lambda: eager(inputs[0])}
+    for name, runner in opened.items():
+        fed = _adapt(inputs[0], teacher, runners[name])
+        calls[name] = lambda r=runner, x=fed: r.run(x)
+    taken = time_interleaved(calls, rounds=60)
+    ms = {name: round(float(np.median(ns)) * 1e-6, 3) for name, ns in taken.items()}
+    ratios = {name: round(value / ms["artifact"], 2) for name, value in ms.items() if name != "artifact"}
+    return {"median_ms": ms, "times_faster_than": ratios}
+
+
+def _other_back_ends(request, teacher, student, inputs: list[np.ndarray], out: Path) -> dict:
+    """Export the same student for LiteRT and TensorRT and verify it in LiteRT and onnxruntime on the test inputs."""
+    from edgegen.candidates import torch_call
+    from edgegen.data import open_inputs
+    from edgegen.export import export
+    from edgegen.rewrite import lower
+    from edgegen.spec import Backend, Precision
+    from edgegen.verify import make_cases, verify
+
+    calibration = open_inputs(teacher.spec, request.data, calibration="auto", seed=0, held_out=16).calibration()
+    cases = make_cases([(x,) for x in inputs[:8]], teacher.spec, torch_call(teacher), torch_call(student))
+    float_db = _scores([c.student for c in cases], [c.teacher for c in cases])["psnr_db"]
+    found = {"float student to teacher, psnr_db": float_db}
+    for backend in (Backend.LITERT, Backend.TENSORRT):
+        precisions = [Precision.F32, Precision.F16, Precision.INT8]
+        precisions += [Precision.INT8_DYNAMIC] if backend is Backend.LITERT else []
+        for artifact in export(lower(student, backend), backend, tuple(precisions), calibration, out / backend.value):
+            v = verify(artifact, student.spec, cases, seed=0)
+            found[artifact.name] = {
+                "parity_db": round(v.parity.psnr_db.mean, 2),
+                "psnr_to_teacher_db": round(v.quality.psnr_db.mean, 2),
+                "loss_db": round(float_db - v.quality.psnr_db.mean, 3),
+            }
+    return found
+
+
+def _grid(path: Path, pictures: dict[str, list[np.ndarray]], truth: list[np.ndarray] | None) -> None:
+    columns = [*pictures.values(), *([truth] if truth else [])]
+    rows = [np.concatenate([column[i] for column in columns], 1) for i in range(min(8, len(columns[0])))]
+    Image.fromarray(np.rint(np.concatenate(rows, 0) * 255).astype(np.uint8)).save(path)
+
+
+if __name__ == "__main__":
+    main()

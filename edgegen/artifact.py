@@ -1,0 +1,47 @@
+"""What export gives and everything right of it takes: files for one back end, and how to open them. No torch from here on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgegen.runtime.manifest import ArtifactEntry
+from edgegen.spec import Backend, ComponentSpec, Precision
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """The files of one candidate: `folder` holds what `entry.files` lists. `facts` are worth reporting (int8 share)."""
+
+    folder: Path
+    entry: ArtifactEntry
+    facts: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Back end and precision, as candidates are called in tables: "openvino/int8"."""
+        return f"{self.entry.backend}/{self.entry.precision}"
+
+    @property
+    def size_bytes(self) -> int:
+        """Sum of all file sizes."""
+        return sum((self.folder / name).stat().st_size for name in self.entry.files)
+
+
+def describe_artifact(
+    folder: Path,
+    *,
+    backend: Backend,
+    precision: Precision,
+    entry: str,
+    io: ComponentSpec,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> Artifact:
+    """Hash every file of `folder` and return the artifact; `entry` is the file that the back end opens."""
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    return Artifact(folder, ArtifactEntry(backend.value, precision.value, entry, files, io, dict(settings)), dict(facts))

@@ -1,0 +1,254 @@
+"""Artifacts as candidates: export every precision, verify and time each, and let the gate decide."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgegen.artifact import Artifact
+from edgegen.errors import MissingExtraError
+from edgegen.latency import LatencyModel, Roofline, estimate
+from edgegen.pictures import adapt
+from edgegen.quantize.gate import Candidate, Decision, Floors, decide
+from edgegen.recipe import Choice
+from edgegen.runtime.manifest import ArtifactEntry
+from edgegen.spec import Backend, Precision
+from edgegen.verify import Case, Verification, make_cases, verify
+
+if TYPE_CHECKING:
+    from edgegen.data import Inputs
+    from edgegen.generator import Generator
+    from edgegen.progress import Progress
+    from edgegen.request import Request
+    from edgegen.target import TargetProfile
+
+_ROUNDS = 30
+_NEEDED = {  # by back end: the extra, and what export and verification import from it
+    Backend.OPENVINO: ("", ()),
+    Backend.LITERT: ("tflite", ("litert_torch", "ai_edge_quantizer", "ai_edge_litert")),
+    Backend.TENSORRT: ("onnx", ("onnx", "onnxscript", "onnxruntime")),
+    Backend.ONNXRUNTIME: ("onnx", ("onnx", "onnxscript", "onnxruntime")),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A candidate with everything that was found out about it."""
+
+    artifact: Artifact
+    verification: Verification
+    latency_s: float | None
+    latency_label: str
+    decision: Decision
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what reports and --json show."""
+        return {
+            "name": self.artifact.name,
+            "backend": self.artifact.entry.backend,
+            "precision": self.artifact.entry.precision,
+            "latency_ms": None if self.latency_s is None else self.latency_s * 1e3,
+            "latency_label": self.latency_label,
+            "size_bytes": self.artifact.size_bytes,
+            "ssim": self.verification.quality.ssim.mean,
+            "parity_db": self.verification.parity.psnr_db.mean,
+            "quality": self.verification.quality.to_json(),
+            "parity": self.verification.parity.to_json(),
+            "nonfinite": self.verification.nonfinite,
+            "findings": list(self.verification.findings),
+            "kept": self.decision.kept,
+            "chosen": self.decision.chosen,
+            "reason": self.decision.reason,
+            "facts": dict(self.artifact.facts),
+            "ran": self.verification.ran,
+        }
+
+
+def require_exporter(target: TargetProfile) -> None:
+    """Raise MissingExtraError if what exports for the target is not installed: now, and not after an hour of training."""
+    from importlib.util import find_spec
+
+    extra, modules = _NEEDED[target.backend]
+    for module in modules:
+        try:
+            is_there = find_spec(module) is not None
+        except ImportError:  # an import hook that refuses
+            is_there = False
+        if not is_there:
+            raise MissingExtraError(
+                f"{module} is not installed, {target.id} needs it ({target.backend.value})",
+                hint=f"pip install 'edgegen[{extra}]'",
+            )
+
+
+def export_candidates(request: Request, student: Generator, inputs: Inputs, folder: Path) -> list[Artifact]:
+    """Export the student into `folder`, in every precision of the recipe or the target, in the form that runs best there."""
+    from edgegen.export import export
+    from edgegen.rewrite import lower
+
+    backend, config = request.target.backend, request.recipe.export
+    precisions = tuple(Precision(p) for p in config.precisions) or request.target.precisions
+    calibration = inputs.calibration()
+    lowered = lower(student, backend)
+    facts: dict[str, Any] = {}
+    if backend is Backend.OPENVINO:
+        lowered, facts = _openvino_form(request, lowered, calibration, folder / "trial")
+    samples = [adapt(item, student.spec, lowered.spec) for item in calibration]
+    made = export(lowered, backend, precisions, samples, folder / backend.value)
+    return [dataclasses.replace(a, facts={**a.facts, **facts}) for a in made]
+
+
+def _openvino_form(request: Request, student: Generator, calibration: list[Any], trial: Path) -> tuple[Generator, dict[str, Any]]:
+    """Apply the rewrites that are left to choose: pixels by profile, transposed convolutions by timing both forms."""
+    import shutil
+
+    from edgegen.export import export
+    from edgegen.rewrite import lower_conv_transpose, takes_and_gives_pixels
+
+    config, pays = request.recipe.rewrite, request.target.rewrites
+    wants_pixels = config.pixels is Choice.YES or (config.pixels is Choice.AUTO and pays.get("pixels", False))
+    forms = {"kept": student, "sub-pixel": lower_conv_transpose(student)}
+    if not any(cost == "ConvTranspose2d" for cost in _kinds(student)):
+        forms = {"kept": student}
+    elif config.conv_transpose is not Choice.AUTO:
+        forms = {"sub-pixel": forms["sub-pixel"]} if config.conv_transpose is Choice.YES else {"kept": student}
+    elif not request.target.local:
+        forms = {"sub-pixel": forms["sub-pixel"]} if pays.get("conv_transpose", False) else {"kept": student}
+    if wants_pixels:
+        forms = {name: takes_and_gives_pixels(form) for name, form in forms.items()}
+    if len(forms) == 1:
+        name, form = next(iter(forms.items()))
+        return form, {"conv_transpose": name, "pixels": wants_pixels}
+    precision = fastest(request.target.precisions)
+    artifacts = {}
+    for name, form in forms.items():
+        samples = [adapt(item, student.spec, form.spec) for item in calibration[:4]]
+        artifacts[name] = export(form, Backend.OPENVINO, (precision,), samples, trial / name)[0]
+    times = time_artifacts(list(artifacts.values()), [adapt(calibration[0], student.spec, next(iter(forms.values())).spec)])
+    shutil.rmtree(trial)
+    timed = dict(zip(artifacts, times, strict=True))
+    best = min(timed, key=lambda name: timed[name])
+    milliseconds = {name: round(s * 1e3, 3) for name, s in timed.items()}
+    return forms[best], {"conv_transpose": best, "pixels": wants_pixels, "conv_transpose_trial_ms": milliseconds}
+
+
+def _kinds(generator: Generator) -> list[str]:
+    return [type(m).__name__ for m in generator.module.modules()]
+
+
+def time_artifacts(artifacts: Sequence[Artifact], samples: Sequence[tuple[np.ndarray, ...]], threads: int = 0) -> list[float]:
+    """Return the median seconds of each artifact on this machine, timed in turn, one after the other, round by round.
+
+    `samples` holds one input tuple for all artifacts, or one per artifact, in each artifact's own layout.
+    """
+    from edgegen.bench import time_interleaved
+    from edgegen.runtime.runners import open_runner
+
+    runners = [open_runner(a.folder, a.entry, threads) for a in artifacts]
+    try:
+        fed = [list(samples[min(i, len(samples) - 1)]) for i in range(len(runners))]
+        calls = {str(i): (lambda r=runner, x=x: r.run(x)) for i, (runner, x) in enumerate(zip(runners, fed, strict=True))}
+        taken = time_interleaved(calls, rounds=_ROUNDS)
+        return [float(np.median(taken[str(i)])) * 1e-9 for i in range(len(runners))]
+    finally:
+        for runner in runners:
+            runner.close()
+
+
+def judge(
+    request: Request, artifacts: Sequence[Artifact], student: Generator, cases: list[Case], progress: Progress
+) -> list[Judged]:
+    """Verify every artifact on `cases`, time or predict it, and let the gate decide against the float student."""
+    from edgegen.quality.metrics import compare
+
+    progress.start("verify", len(artifacts))
+    found = []
+    for artifact in artifacts:
+        found.append(verify(artifact, student.spec, cases, seed=request.seed))
+        progress.advance()
+    progress.finish()
+    latencies, label = candidate_latencies(request, artifacts, student, cases)
+    reference = compare([c.student for c in cases], [c.teacher for c in cases], request.seed).ssim.mean
+    config = request.recipe.verify
+    candidates = [
+        Candidate(
+            a.name, a.entry.precision, latency, v.parity.psnr_db.mean, v.quality.ssim.mean, v.nonfinite, v.findings, a.size_bytes
+        )
+        for a, v, latency in zip(artifacts, found, latencies, strict=True)
+    ]
+    decisions = decide(candidates, Floors(reference, config.max_ssim_loss, config.min_parity_db))
+    return [Judged(*row[:3], label, row[3]) for row in zip(artifacts, found, latencies, decisions, strict=True)]
+
+
+def candidate_latencies(
+    request: Request, artifacts: Sequence[Artifact], student: Generator, cases: Sequence[Case]
+) -> tuple[list[float | None], str]:
+    """Return seconds per artifact and how they were found: "measured" on a local target, "predicted" by roofline otherwise."""
+    if request.target.local:
+        samples = [adapt(cases[0].inputs, student.spec, a.entry.io) for a in artifacts]
+        return list(time_artifacts(artifacts, samples, request.target.threads)), "measured"
+    from edgegen.graph import example_inputs
+    from edgegen.prune.work import layer_works
+
+    works = layer_works(student.module, example_inputs(student.spec)).values()
+    predicted: list[float | None] = []
+    for artifact in artifacts:
+        model = roofline(request, Precision(artifact.entry.precision))
+        predicted.append(None if model is None else estimate(model, works))
+    return predicted, "predicted"
+
+
+def roofline(request: Request, precision: Precision) -> LatencyModel | None:
+    """Return the profile's prediction for one precision; None when the profile has no peak for it."""
+    target = request.target
+    macs, moved = target.macs_per_s(precision), target.memory_bytes_per_s
+    return None if macs is None or moved is None else Roofline(macs, moved, precision, target.channel_multiple)
+
+
+def peaks(request: Request) -> dict[str, Any]:
+    """Return what predictions for the target come from, for the keys of stages that predict; nothing for local targets."""
+    target = request.target
+    if target.local:
+        return {}
+    return {"macs_per_s": {p.value: target.macs_per_s(p) for p in target.precisions}, "bytes_per_s": target.memory_bytes_per_s}
+
+
+def torch_cases(inputs: Inputs, count: int, teacher: Generator, student: Generator) -> list[Case]:
+    """Return `count` held-out cases with what teacher and student make of them in torch, float32."""
+    return make_cases(inputs.held_out(count), student.spec, torch_call(teacher), torch_call(student))
+
+
+def torch_call(generator: Generator) -> Any:
+    """Return a function from input arrays to the output array of `generator` in torch."""
+    import torch
+
+    def call(*arrays: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return generator.module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays)).numpy()
+
+    return call
+
+
+def save_artifacts(artifacts: Sequence[Artifact], folder: Path) -> None:
+    """Write artifacts.json beside the artifacts that lie in `folder`."""
+    rows = [
+        {"folder": a.folder.relative_to(folder).as_posix(), "entry": a.entry.to_json(), "facts": dict(a.facts)} for a in artifacts
+    ]
+    (folder / "artifacts.json").write_text(json.dumps(rows, indent=1))
+
+
+def load_artifacts(folder: Path) -> list[Artifact]:
+    """Read what `save_artifacts` wrote."""
+    rows: list[Mapping[str, Any]] = json.loads((folder / "artifacts.json").read_text())
+    return [Artifact(folder / row["folder"], ArtifactEntry.from_json(row["entry"]), row["facts"]) for row in rows]
+
+
+def fastest(precisions: tuple[Precision, ...]) -> Precision:
+    """The precision that a target is expected to run fastest in."""
+    order = (Precision.INT8, Precision.INT8_DYNAMIC, Precision.F16, Precision.F32)
+    return next(p for p in order if p in precisions)

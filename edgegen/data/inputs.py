@@ -1,0 +1,151 @@
+"""What stages draw inputs from. Held-out inputs are never trained or calibrated on, and the same seed gives the same inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from edgegen.data.calibration import PICTURES, CalibrationSet, Origin, load_calibration
+from edgegen.data.gallery import Gallery, open_gallery
+from edgegen.data.sources import DrawnSource, PictureSource, Source
+from edgegen.errors import DataError
+from edgegen.recipe import AugmentConfig
+from edgegen.spec import ComponentSpec, Kind, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+class Inputs(Protocol):
+    """Inputs of a generator."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the files and all settings."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """What the inputs are, in a phrase for reports."""
+        ...
+
+    def train(self, step: int, batch: int, augment: AugmentConfig) -> tuple[torch.Tensor, ...]:
+        """Return the inputs of training step `step`, one tensor (N, ...) per input; the same step gives the same tensors."""
+        ...
+
+    def train_truth(self, step: int, batch: int, augment: AugmentConfig) -> torch.Tensor | None:
+        """Return, for a super-resolver, the pictures (N, C, H, W) in [0, 1] that `train` reduced at `step`; else None."""
+        ...
+
+    def held_out(self, count: int) -> list[tuple[np.ndarray, ...]]:
+        """Return the first `count` held-out inputs, batch axis 1, or as many as there are; never trained or calibrated on."""
+        ...
+
+    def calibration(self, count: int | None = None) -> list[tuple[np.ndarray, ...]]:
+        """Return `count` inputs to calibrate ranges with, batch axis 1; None: as many as the calibration file says."""
+        ...
+
+    def truth(self, count: int) -> list[np.ndarray] | None:
+        """Return, for a super-resolver, the pictures (H, W, C), uint8, that the held-out inputs were reduced from; else None."""
+        ...
+
+
+def open_inputs(spec: ComponentSpec, folder: Path | None, *, calibration: str, seed: int, held_out: int) -> Inputs:
+    """Return the inputs for `spec`: pictures from `folder` where it takes pictures, latents and classes drawn from `seed`.
+
+    `calibration` is "auto", a name from calibration/ or a path. At most `held_out` pictures are held out. Raises DataError for
+    a folder or a picture that cannot be used, RecipeError for a calibration file that does not fit.
+    """
+    settings = load_calibration(calibration, spec)
+    seed = seed + settings.seed
+    pictures = [tensor for tensor in spec.inputs if tensor.kind in PICTURES]
+    if len(pictures) > 1:
+        names = ", ".join(tensor.name for tensor in pictures)
+        raise DataError(f"the generator takes several pictures ({names}); one folder cannot give them", hint="not supported yet")
+    gallery = None
+    sources: list[Source] = []
+    for index, tensor in enumerate(spec.inputs):
+        if tensor.kind is Kind.TOKENS:
+            raise DataError(f"input '{tensor.name}' takes tokens; there is no source for them", hint="not supported yet")
+        if tensor.kind in PICTURES:
+            scale = _upscale(spec, tensor)
+            side = max(256, 2 * scale * max(tensor.height, tensor.width))
+            gallery = open_gallery(tensor, folder, settings, smallest_side=side)
+            sources.append(PictureSource(gallery, tensor, settings, scale=scale, seed=seed, held_out=held_out))
+        else:
+            sources.append(DrawnSource(tensor, seed=seed, index=index))
+    digest = _digest(spec, settings, gallery, (seed, held_out))
+    return _SourceInputs(tuple(sources), settings, digest, _describe(settings, gallery, folder, sources))
+
+
+@dataclasses.dataclass(frozen=True)
+class _SourceInputs:
+    """One source per input of the generator."""
+
+    sources: tuple[Source, ...]
+    settings: CalibrationSet
+    digest: str
+    description: str
+
+    def train(self, step: int, batch: int, augment: AugmentConfig) -> tuple[torch.Tensor, ...]:
+        return tuple(source.train(step, batch, augment) for source in self.sources)
+
+    def train_truth(self, step: int, batch: int, augment: AugmentConfig) -> torch.Tensor | None:
+        for source in self.sources:
+            if isinstance(source, PictureSource) and source.reduces:
+                return source.train_truth(step, batch, augment)
+        return None
+
+    def held_out(self, count: int) -> list[tuple[np.ndarray, ...]]:
+        return [tuple(source.held_out(i) for source in self.sources) for i in range(self._available(count))]
+
+    def calibration(self, count: int | None = None) -> list[tuple[np.ndarray, ...]]:
+        wanted = self.settings.count if count is None else count
+        for source in self.sources:
+            if isinstance(source, PictureSource):
+                wanted = min(wanted, source.training_count)
+        return [tuple(source.calibration(i, wanted) for source in self.sources) for i in range(wanted)]
+
+    def truth(self, count: int) -> list[np.ndarray] | None:
+        for source in self.sources:
+            if isinstance(source, PictureSource) and source.reduces:
+                return [source.truth(i) for i in range(self._available(count))]
+        return None
+
+    def _available(self, count: int) -> int:
+        return min([count, *(source.limit for source in self.sources if source.limit is not None)])
+
+
+def _upscale(spec: ComponentSpec, tensor: TensorSpec) -> int:
+    """Return by how much the generator enlarges the picture `tensor`: 1 unless it is a super-resolver."""
+    output = spec.outputs[0]
+    if tensor.kind is not Kind.IMAGE or output.kind is not Kind.IMAGE or output.height % tensor.height:
+        return 1
+    scale = output.height // tensor.height
+    return scale if scale * tensor.width == output.width else 1
+
+
+def _digest(spec: ComponentSpec, settings: CalibrationSet, gallery: Gallery | None, numbers: tuple[int, int]) -> str:
+    document = {
+        "inputs": [tensor.to_json() for tensor in spec.inputs],
+        "outputs": [tensor.shape for tensor in spec.outputs],
+        "calibration": dataclasses.asdict(settings),
+        "seed": numbers[0],
+        "held_out": numbers[1],
+        "files": gallery.files if gallery else [],
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _describe(settings: CalibrationSet, gallery: Gallery | None, folder: Path | None, sources: list[Source]) -> str:
+    if gallery is None:
+        unused = f"; the pictures of {folder.name} are not used" if folder else ""
+        return f"inputs drawn from seeds ({settings.name}){unused}"
+    where = "drawn by edgegen, not photographed" if settings.source is Origin.SYNTHETIC else f"of {folder.name if folder else ''}"
+    counts = [(s.training_count, s.limit) for s in sources if isinstance(s, PictureSource)][0]
+    copies = f", {gallery.duplicate_count} copies left out" if gallery.duplicate_count else ""
+    return f"{len(gallery)} pictures {where} ({settings.name}): {counts[0]} to train, {counts[1]} held out{copies}"

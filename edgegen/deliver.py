@@ -1,0 +1,186 @@
+"""The second half of the story: student -> artifacts -> verification -> bundle -> measurement -> report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgegen.candidates import Judged, export_candidates, judge, load_artifacts, peaks, save_artifacts, torch_cases
+from edgegen.comparison import compare_speed
+from edgegen.outcome import Decided, Outcome, conclude
+from edgegen.spec import Backend
+from edgegen.versions import tool_versions
+
+if TYPE_CHECKING:
+    from edgegen.artifact import Artifact
+    from edgegen.data import Inputs
+    from edgegen.generator import Generator
+    from edgegen.progress import Progress
+    from edgegen.request import Request
+    from edgegen.verify import Case
+    from edgegen.workspace import Workspace
+
+_SHOWN = 6  # picture rows of a report
+_STORED = 4  # cases of a bundle
+
+
+@dataclasses.dataclass(frozen=True)
+class Delivery:
+    """What the second half needs: the request, the workspace with its keys so far, and both generators."""
+
+    request: Request
+    work: Workspace
+    inputs: Inputs
+    progress: Progress
+    teacher: Generator
+    student: Generator
+
+
+def deliver(run: Delivery) -> Outcome | None:
+    """Export, verify, bundle, bench and report; return None where --until stopped it."""
+    artifacts = _export(run)
+    if run.request.until == "export":
+        return None
+    cases, judged = _verify(run, artifacts)
+    if run.request.until == "verify":
+        return None
+    chosen = next(j for j in judged if j["chosen"])
+    artifact = next(a for a in artifacts if a.name == chosen["name"])
+    decided = conclude(run.request, judged, record=None)
+    settings = {"artifact": artifact.entry.to_json(), "verdict": decided.verdict.value, "budget": run.request.budget}
+    folder = run.work.stage("bundle", settings, lambda f: _bundle(run, artifact, cases, decided, f))
+    if run.request.until == "bundle":
+        return None
+    measured = _bench(run, folder / "bundle", artifact)
+    if run.request.until == "bench":
+        return None
+    decided = conclude(run.request, judged, record=measured["record"])
+    return _report(run, artifact, cases, judged, decided, measured)
+
+
+def _export(run: Delivery) -> list[Artifact]:
+    request = run.request
+    settings = {
+        "config": dataclasses.asdict(request.recipe.export),
+        "rewrite": dataclasses.asdict(request.recipe.rewrite),
+        "backend": request.target.backend.value,
+        "precisions": [p.value for p in request.target.precisions],
+    }
+    run.progress.note(f"export: {request.target.backend.value}")
+
+    def store(folder: Path) -> None:
+        for left_by_a_kill in folder.iterdir():  # an artifact is all files of its folder: none may be a half-written one
+            shutil.rmtree(left_by_a_kill) if left_by_a_kill.is_dir() else left_by_a_kill.unlink()
+        save_artifacts(export_candidates(request, run.student, run.inputs, folder), folder)
+
+    return load_artifacts(run.work.stage("export", settings, store))
+
+
+def _verify(run: Delivery, artifacts: Sequence[Artifact]) -> tuple[list[Case], list[Mapping[str, Any]]]:
+    """Return the held-out cases and every candidate as judged; the judgement is kept, with the pictures that the report shows."""
+    request, config = run.request, run.request.recipe.verify
+    cases = torch_cases(run.inputs, config.held_out, run.teacher, run.student)
+    settings = {"config": dataclasses.asdict(config), "min_ssim": request.budget.min_ssim, **peaks(request)}
+
+    def store(folder: Path) -> None:
+        judged = judge(request, artifacts, run.student, cases, run.progress)
+        (folder / "judged.json").write_text(json.dumps([j.to_json() for j in judged], indent=1))
+        _save_pictures(folder / "pictures.npz", next(j for j in judged if j.decision.chosen))
+
+    folder = run.work.stage("verify", settings, store)
+    return cases, json.loads((folder / "judged.json").read_text())
+
+
+def _save_pictures(path: Path, chosen: Judged) -> None:
+    np.savez_compressed(path, *[np.rint(p * 255).astype(np.uint8) for p in chosen.verification.pictures[:_SHOWN]])
+
+
+def _bundle(run: Delivery, artifact: Artifact, cases: Sequence[Case], decided: Decided, folder: Path) -> None:
+    write(run, artifact, cases, decided, folder / "bundle", report=None)
+
+
+def write(run: Delivery, artifact: Artifact, cases: Sequence[Case], decided: Decided, out: Path, *, report: str | None) -> None:
+    """Write the bundle to `out`, replacing one that is there in a single step."""
+    from edgegen.bundle import BundleCase, write_bundle
+    from edgegen.runtime.manifest import Manifest
+
+    request, student = run.request, run.student
+    stored = [
+        BundleCase(f"{i:02d}", c.inputs, (as_output(c.student, student.spec.outputs[0]),), decided.min_case_psnr_db)
+        for i, c in enumerate(cases[:_STORED])
+    ]
+    manifest = Manifest(
+        name=request.checkpoint.stem,
+        component=student.spec,
+        preferred=artifact.name,
+        target=request.target.id,
+        verdict=decided.verdict.value,
+        teacher=dict(run.teacher.source),
+        budget=dataclasses.asdict(request.budget),
+        tools=tool_versions(),
+        lineage=tuple(record.to_json() for record in student.lineage),
+        data_sha256=run.inputs.digest,
+    )
+    write_bundle(out, manifest=manifest, artifacts=[artifact], cases=stored, report=report)
+
+
+def as_output(picture: np.ndarray, spec: Any) -> np.ndarray:
+    """Return a picture (H, W, C) in [0, 1] as the generator's own output, batch axis 1."""
+    low, high = spec.low or 0.0, 1.0 if spec.high is None else spec.high
+    return (picture.transpose(2, 0, 1)[None] * (high - low) + low).astype(np.float32)
+
+
+def _bench(run: Delivery, bundle: Path, artifact: Artifact) -> Mapping[str, Any]:
+    """Return {"record": edgegen.bench/1 or None, "comparison": rows}; empty when the recipe has no bench stage."""
+    from edgegen.bench import bench
+
+    request, config = run.request, run.request.recipe.bench
+    if "bench" not in request.recipe.stages:
+        return {"record": None, "comparison": []}
+    run.progress.note("bench: this machine")
+    threads = config.threads or request.target.threads
+
+    def store(folder: Path) -> None:
+        record = bench(bundle, threads=threads, min_runs=config.min_runs, min_seconds=config.min_seconds)
+        full = request.effort.value != "quick" and request.target.backend is Backend.OPENVINO
+        rows = compare_speed(run.teacher, artifact, run.inputs, folder / "teacher", threads=threads, int8=full)
+        (folder / "measured.json").write_text(json.dumps({"record": record, "comparison": rows}, indent=1))
+
+    folder = run.work.stage("bench", {"config": dataclasses.asdict(config), "artifact": artifact.entry.to_json()}, store)
+    return json.loads((folder / "measured.json").read_text())
+
+
+def _report(
+    run: Delivery,
+    artifact: Artifact,
+    cases: Sequence[Case],
+    judged: list[Mapping[str, Any]],
+    decided: Decided,
+    measured: Mapping[str, Any],
+) -> Outcome:
+    from edgegen.report import render_report
+    from edgegen.report_data import report_data
+
+    html = None
+    if "report" in run.request.recipe.stages:
+        html = render_report(report_data(run, artifact, cases, judged, decided, measured))
+    out = run.request.out / "bundle"
+    write(run, artifact, cases, decided, out, report=html)
+    summary = {
+        "verdict": decided.verdict.value,
+        "reasons": list(decided.reasons),
+        "warnings": list(decided.warnings),
+        "bundle": str(out),
+        "candidates": [{k: v for k, v in j.items() if k not in ("quality", "parity", "facts", "ran")} for j in judged],
+        "comparison": measured["comparison"],
+        "record": measured["record"],
+        "stages": [record.to_json() for record in run.student.lineage],
+    }
+    (run.request.out / "summary.json").write_text(json.dumps(summary, indent=1, default=str))
+    return Outcome(out, summary)

@@ -1,0 +1,113 @@
+"""Choose the int8 form of an ONNX generator by what its pictures lose: how scales are set, and which layers stay in float."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgegen.errors import ExportError
+from edgegen.export.onnx_graph import makers
+from edgegen.export.onnx_ranges import histograms, least_error_bound, outputs, percentile_bound, psnr_db
+from edgegen.export.qdq import LEVELS, WEIGHTED, insert_qdq, quantizable, quantized_edges
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+
+PERCENT = 99.99
+_JUDGES = 8
+_WORTH_DB = 1.0
+_ENOUGH_DB = 45.0  # 8-bit pictures: one level of error everywhere is about 48 dB; more buys nothing that can be seen
+
+
+@dataclasses.dataclass(frozen=True)
+class Int8Choice:
+    """The int8 model that was chosen, its PSNR in dB to the float model, and every form tried with its PSNR.
+
+    `ranges` is "min-max", "percentile" or "least-error"; `kept_float` names the weighted layers that stay in float because
+    the pictures gain 1 dB by it.
+    """
+
+    model: onnx.ModelProto
+    ranges: str
+    psnr_db: float
+    quantized: tuple[str, ...]
+    kept_float: tuple[str, ...]
+    tried: Mapping[str, float]
+
+
+def choose_int8(model: onnx.ModelProto, peaks: Mapping[str, float], samples: list[dict[str, np.ndarray]]) -> Int8Choice:
+    """Return the best int8 form of the float32 `model`, judged on up to eight of the calibration samples.
+
+    Raises ExportError when the generator has no layer that runs in int8.
+    """
+    nodes = quantizable(model)
+    if not nodes:
+        raise ExportError(f"'{model.graph.name}' has no convolution or matrix product that int8 could speed up", hint="use f16")
+    judges = samples[:: -(-len(samples) // _JUDGES)]
+    references = outputs(model, judges)
+    tried: dict[str, float] = {}
+
+    def judge(label: str, chosen: list[str], bounds: Mapping[str, float]) -> tuple[float, onnx.ModelProto]:
+        candidate = insert_qdq(model, chosen, bounds)
+        tried[label] = round(psnr_db(outputs(candidate, judges), references), 2)
+        return tried[label], candidate
+
+    options = _bounds(model, nodes, peaks, samples)
+    judged = {name: judge(name, nodes, bounds) for name, bounds in options.items()}
+    ranges = max(judged, key=lambda name: judged[name][0])
+    best, made = judged[ranges]
+    kept: list[str] = []
+    for label, group in _doubtful(model, nodes).items():
+        fewer = [name for name in nodes if name not in {*kept, *group}]
+        if best >= _ENOUGH_DB or not fewer or set(group) <= set(kept):
+            continue
+        level, candidate = judge(f"{ranges}, {label} in float", fewer, options[ranges])
+        if level > best + _WORTH_DB:
+            best, made = level, candidate
+            kept.extend(name for name in group if name not in kept)
+    return Int8Choice(made, ranges, best, tuple(name for name in nodes if name not in kept), tuple(kept), tried)
+
+
+def _bounds(
+    model: onnx.ModelProto, nodes: list[str], peaks: Mapping[str, float], samples: list[dict[str, np.ndarray]]
+) -> dict[str, dict[str, float]]:
+    """Return the ways to set the largest |x| of each tensor that becomes int8, by name."""
+    _, owners = quantized_edges(model, nodes)
+    highest = {name: peaks[name] for name in owners}
+    counts = histograms(model, highest, samples)
+    return {
+        "min-max": highest,
+        "percentile": highest | {name: percentile_bound(count, highest[name], PERCENT) for name, count in counts.items()},
+        "least-error": highest | {name: least_error_bound(count, highest[name], LEVELS) for name, count in counts.items()},
+    }
+
+
+def _doubtful(model: onnx.ModelProto, nodes: list[str]) -> dict[str, list[str]]:
+    """Return the groups of layers that int8 hurts most in generators: heads, transposed convolutions, stems."""
+    kinds = {node.name: node.op_type for node in model.graph.node}
+    groups = {
+        "the last layer": [name for name in _heads(model) if name in nodes],
+        "ConvTranspose": [name for name in nodes if kinds[name] == "ConvTranspose"],
+        "the first layer": nodes[:1],
+    }
+    return {label: group for label, group in groups.items() if group}
+
+
+def _heads(model: onnx.ModelProto) -> list[str]:
+    """Return the weighted nodes whose result reaches an output through no other weighted node."""
+    made_by = makers(model)
+    found, waiting, seen = [], [value.name for value in model.graph.output], set()
+    while waiting:
+        node = made_by.get(waiting.pop())
+        if node is None or node.name in seen:
+            continue
+        seen.add(node.name)
+        if node.op_type in WEIGHTED:
+            found.append(node.name)
+        else:
+            waiting.extend(node.input)
+    return found

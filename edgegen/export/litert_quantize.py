@@ -1,0 +1,89 @@
+"""The float .tflite to f16, dynamic int8 and static int8, by ai-edge-quantizer."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from edgegen.errors import ExportError, require
+from edgegen.export.litert_convert import muted
+from edgegen.export.litert_graph import plan_int8, read_operations
+from edgegen.spec import Precision
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FLAVOURS = {
+    Precision.F32: "float32",
+    Precision.F16: "float16 weights, float32 arithmetic",
+    Precision.INT8_DYNAMIC: "dynamic int8 layers, depthwise ones in float32",
+    Precision.INT8: "static int8 layers; dynamic in front of norms and at the end; float32 between them",
+}
+# XNNPACK takes no dynamic depthwise convolutions: a separable student ran in 24 ms with them and in 11 ms without.
+_DYNAMIC = ("CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED")
+_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}  # ai-edge-quantizer has its own name for one operation
+
+
+def quantize(model: bytes, precision: Precision, samples: list[dict[str, np.ndarray]], *, signature: str) -> bytes:
+    """Return `model` (a float .tflite) in `precision`; inputs and outputs stay float32.
+
+    `samples` are calibration inputs by signature name; only static int8 needs them, and raises ExportError without.
+    """
+    if precision is Precision.F32:
+        return model
+    if precision is Precision.INT8 and not samples:
+        raise ExportError("static int8 needs calibration inputs", hint="give --data, or leave int8 out of the precisions")
+    with muted():
+        quantizer = require("ai_edge_quantizer.quantizer", extra="tflite")
+        recipe = _recipe(model, precision)
+        try:
+            quantization = quantizer.Quantizer(model)
+            quantization.load_quantization_recipe(recipe)
+            ranges = _ranges(model, recipe, samples, signature) if quantization.need_calibration else None
+            return bytes(quantization.quantize(ranges, enable_progress_report=False).quantized_model)
+        except Exception as error:  # ai-edge-quantizer raises ValueError, KeyError, RuntimeError from everywhere
+            raise ExportError(f"LiteRT {precision.value}: {error}", hint="leave this precision out of the recipe") from error
+
+
+def _recipe(model: bytes, precision: Precision) -> list[dict[str, Any]]:
+    from ai_edge_quantizer import qtyping, recipe_manager
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+
+    manager = recipe_manager.RecipeManager()
+    operation = qtyping.TFLOperationName
+    match precision:
+        case Precision.F16:
+            weights = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
+            config = qtyping.OpQuantizationConfig(
+                weight_tensor_config=weights, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
+            )
+            manager.add_quantization_config(".*", operation.ALL_SUPPORTED, config, AlgorithmName.FLOAT_CASTING)
+        case Precision.INT8_DYNAMIC:
+            for name in _DYNAMIC:
+                manager.add_dynamic_config(regex=".*", operation_name=operation(name), num_bits=8)
+        case _:
+            operations = read_operations(model)
+            dynamic, static = plan_int8(operations)
+            for o in (o for o in operations if o.index in dynamic | static):
+                rule = {"regex": f"^{re.escape(o.scope)}$", "operation_name": operation(_NAMES.get(o.kind, o.kind))}
+                if o.index in dynamic:
+                    manager.add_dynamic_config(**rule, num_bits=8)
+                else:
+                    manager.add_static_config(**rule, activation_num_bits=8, weight_num_bits=8)
+    return manager.get_quantization_recipe()
+
+
+def _ranges(model: bytes, recipe: list[dict[str, Any]], samples: list[dict[str, np.ndarray]], signature: str) -> dict[str, Any]:
+    """Return the lowest and highest value of every tensor over all samples.
+
+    Not `Quantizer.calibrate`: its moving average begins at the first sample with weight 0.95 and clips (28 dB against 42 dB
+    on a DCGAN with 16 samples).
+    """
+    from ai_edge_quantizer import calibrator, recipe_manager
+    from ai_edge_quantizer.utils import qsv_utils
+
+    manager = recipe_manager.RecipeManager()
+    manager.load_quantization_recipe(recipe)
+    calibration = calibrator.Calibrator(model, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
+    calibration.calibrate({signature: samples}, manager)
+    return calibration.get_model_qsvs()

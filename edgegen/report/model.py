@@ -1,0 +1,141 @@
+"""What a report shows, as plain values: whoever fills them need not know HTML, and the template computes nothing.
+
+Absent numbers are None and shown as a dash; a number that was not measured says so by its `Evidence`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+
+from numpy.typing import NDArray
+
+from edgegen.quality.detectors import Finding
+from edgegen.quality.metrics import Quality
+from edgegen.spec import Budget, Verdict
+
+
+class Evidence(str, enum.Enum):
+    """Where a latency comes from."""
+
+    MEASURED = "measured"
+    PREDICTED = "predicted"
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorSummary:
+    """Teacher or student; `description` is for people: "Johnson style network, 16-24-48". MACs are of one inference."""
+
+    description: str
+    params: int | None = None
+    macs: int | None = None
+    latency_ms: float | None = None
+    evidence: Evidence = Evidence.MEASURED
+    runs_in: str = ""  # what timed it: "torch eager f32, 2 threads"
+
+
+@dataclasses.dataclass(frozen=True)
+class CandidateRow:
+    """One artifact that the gate judged: `kept` it passed, `chosen` it is the one to run, `reason` says why.
+
+    `quality` is against the teacher; parity is against the torch student.
+    """
+
+    name: str
+    precision: str
+    backend: str
+    kept: bool
+    chosen: bool
+    reason: str
+    latency_p50_ms: float | None = None
+    latency_p90_ms: float | None = None
+    evidence: Evidence = Evidence.MEASURED
+    size_bytes: int | None = None
+    memory_bytes: int | None = None
+    quality: Quality | None = None
+    parity_psnr_db: float | None = None
+    parity_max_abs: float | None = None  # of outputs scaled to [0, 1]
+
+
+@dataclasses.dataclass(frozen=True)
+class StageRow:
+    """What one stage left behind. `seconds` is its wall time, `size_bytes` that of the weights or files it wrote."""
+
+    name: str
+    seconds: float | None = None
+    params: int | None = None
+    macs: int | None = None
+    latency_ms: float | None = None
+    evidence: Evidence = Evidence.PREDICTED
+    size_bytes: int | None = None
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureRow:
+    """One held-out input through teacher, float student and artifact: uint8 (H, W, C), C = 1 or 3.
+
+    `input` is None for inputs that are no pictures, such as latents. Teacher, student and artifact share one size; the
+    report adds the difference artifact - teacher, 8 times enlarged.
+    """
+
+    name: str
+    teacher: NDArray
+    artifact: NDArray
+    student: NDArray | None = None
+    input: NDArray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """What ran where: shares of the artifact's multiply-accumulates per number format (sum 1), and versions by tool name."""
+
+    description: str
+    shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    threads: int | None = None
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchRow:
+    """One line of the bench table: "teacher, torch eager f32", "teacher, OpenVINO f32", "student, OpenVINO int8"."""
+
+    name: str
+    latency_p50_ms: float | None = None
+    latency_p90_ms: float | None = None  # None also when there were too few runs for it
+    runs: int | None = None
+    load_ms: float | None = None
+    first_ms: float | None = None
+    peak_memory_bytes: int | None = None
+    threads: int | None = None
+    interleaved: bool = True  # timed in turns with the others, not alone: only such rows are compared
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportData:
+    """Everything on the page, in the order of the page. The first row of `bench` is what speed-ups are told against,
+    the last interleaved one is the student.
+    """
+
+    title: str
+    verdict: Verdict
+    reasons: tuple[str, ...]  # sentences that explain the verdict
+    target: str
+    budget: Budget
+    teacher: GeneratorSummary
+    student: GeneratorSummary
+    candidates: tuple[CandidateRow, ...]
+    rows: tuple[PictureRow, ...] = ()
+    stages: tuple[StageRow, ...] = ()
+    placement: Placement | None = None
+    bench: tuple[BenchRow, ...] = ()
+    findings: tuple[Finding, ...] = ()  # of the chosen artifact against the teacher
+    warnings: tuple[str, ...] = ()
+    command: str = ""  # what made the bundle
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)  # provenance: checkpoint hash, data, seed, edgegen version
+
+    @property
+    def chosen(self) -> CandidateRow | None:
+        """The candidate that the gate chose; None when it kept none."""
+        return next((candidate for candidate in self.candidates if candidate.chosen), None)

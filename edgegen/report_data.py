@@ -1,0 +1,174 @@
+"""From what a run knows to what its report shows."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgegen.graph import count_macs, count_params
+from edgegen.outcome import Decided
+from edgegen.quality.metrics import Quality
+from edgegen.report.model import (
+    BenchRow,
+    CandidateRow,
+    Evidence,
+    GeneratorSummary,
+    PictureRow,
+    Placement,
+    ReportData,
+    StageRow,
+)
+from edgegen.spec import Kind, TensorSpec
+from edgegen.versions import tool_versions
+
+if TYPE_CHECKING:
+    from edgegen.artifact import Artifact
+    from edgegen.deliver import Delivery
+    from edgegen.generator import Generator
+    from edgegen.verify import Case
+
+Json = Mapping[str, Any]
+
+
+def report_data(
+    run: Delivery, artifact: Artifact, cases: Sequence[Case], judged: Sequence[Json], decided: Decided, measured: Json
+) -> ReportData:
+    """Return everything that the page of this run shows."""
+    request = run.request
+    chosen = next(j for j in judged if j["chosen"])
+    together = {row["name"]: row["p50_ms"] for row in measured["comparison"]}
+    eager, ours = together.get("teacher, torch eager f32"), together.get(f"student, {chosen['name']}")
+    if chosen["latency_label"] != "measured" or ours is None:
+        ours = chosen["latency_ms"]
+    return ReportData(
+        title=f"{request.checkpoint.stem} for {request.target.title}",
+        verdict=decided.verdict,
+        reasons=decided.reasons,
+        target=request.target.id,
+        budget=request.budget,
+        teacher=_summary(run.teacher, run.teacher.family, eager, Evidence.MEASURED, "torch eager f32"),
+        student=_summary(run.student, "student", ours, Evidence(chosen["latency_label"]), chosen["name"]),
+        candidates=tuple(_candidate(j, measured) for j in judged),
+        rows=tuple(_pictures(run, cases)),
+        stages=_stages(run.student),
+        placement=_placement(chosen),
+        bench=_bench_rows(measured),
+        warnings=decided.warnings,
+        command=_command(run),
+        facts=_facts(run, artifact),
+    )
+
+
+def _summary(
+    generator: Generator, description: str, latency_ms: float | None, evidence: Evidence, runs_in: str
+) -> GeneratorSummary:
+    macs = count_macs(generator.module, generator.spec)
+    return GeneratorSummary(description, count_params(generator.module), macs, latency_ms, evidence, runs_in)
+
+
+def _candidate(judged: Json, measured: Json) -> CandidateRow:
+    parity = Quality.from_json(judged["parity"])
+    memory = ((measured["record"] or {}).get("memory") or {}).get("vm_hwm_bytes") if judged["chosen"] else None
+    return CandidateRow(
+        name=judged["name"], precision=judged["precision"], backend=judged["backend"], kept=judged["kept"],
+        chosen=judged["chosen"], reason=judged["reason"], latency_p50_ms=judged["latency_ms"],
+        evidence=Evidence(judged["latency_label"]), size_bytes=judged["size_bytes"], quality=Quality.from_json(judged["quality"]),
+        parity_psnr_db=parity.psnr_db.mean, parity_max_abs=parity.max_abs, memory_bytes=memory,
+    )  # fmt: skip
+
+
+def _pictures(run: Delivery, cases: Sequence[Case]) -> list[PictureRow]:
+    folder = run.work.finished("verify")
+    with np.load(folder / "pictures.npz") as stored:
+        artifact = [stored[name] for name in stored.files]
+    source = run.teacher.spec.inputs[0]
+    return [
+        PictureRow(f"held-out {i + 1}", _bytes(case.teacher), shown, _bytes(case.student), _input_picture(case.inputs[0], source))
+        for i, (case, shown) in enumerate(zip(cases, artifact, strict=False))
+    ]
+
+
+def _bytes(picture: np.ndarray) -> np.ndarray:
+    return np.rint(picture * 255).astype(np.uint8)
+
+
+def _input_picture(array: np.ndarray, spec: TensorSpec) -> np.ndarray | None:
+    """The input as a picture; label maps get one colour per class; latents have none."""
+    if spec.kind is Kind.LABEL_MAP:
+        hues = np.linspace(0, 2 * np.pi, array.shape[1], endpoint=False)
+        palette = np.stack([np.cos(hues + shift) * 0.4 + 0.55 for shift in (0.0, 2.1, 4.2)], 1)
+        return _bytes(palette[array[0].argmax(0)])
+    if spec.kind is Kind.IMAGE and spec.low is not None and spec.high is not None:
+        return _bytes(np.clip((array[0].transpose(1, 2, 0) - spec.low) / (spec.high - spec.low), 0, 1))
+    return None
+
+
+def _stages(student: Generator) -> tuple[StageRow, ...]:
+    rows = []
+    for record in student.lineage:
+        facts = record.facts
+        note = "" if record.stage != "distill" else f"{facts.get('steps')} steps"
+        label = Evidence(facts["label"]) if "label" in facts else Evidence.PREDICTED
+        rows.append(
+            StageRow(
+                record.stage, record.seconds, facts.get("params"), facts.get("macs"), facts.get("estimate_ms"), label, note=note
+            )
+        )
+    return tuple(rows)
+
+
+def _placement(chosen: Json) -> Placement:
+    ran = chosen["ran"]
+    shares = {k: float(v) for k, v in ran.get("shares", {}).items()}
+    versions = {str(ran.get("name", chosen["backend"])): str(ran.get("version", ""))}
+    return Placement(f"{chosen['name']} on this machine", shares, ran.get("threads"), versions)
+
+
+def _bench_rows(measured: Json) -> tuple[BenchRow, ...]:
+    rows = [BenchRow(r["name"], r["p50_ms"], r["p90_ms"], r["runs"]) for r in measured["comparison"]]
+    record = measured["record"]
+    if record and rows:
+        cold, memory = record.get("cold") or {}, record.get("memory") or {}
+        burst = (record.get("latency_ms") or {}).get("burst") or {}
+        rows.append(
+            BenchRow(
+                "student, fresh process through the runtime",
+                burst.get("p50"),
+                burst.get("p90"),
+                burst.get("n"),
+                _first(cold.get("load_ms")),
+                _first(cold.get("first_inference_ms")),
+                memory.get("vm_hwm_bytes"),
+                record.get("state", {}).get("threads"),
+                interleaved=False,
+            )  # fmt: skip
+        )
+    return tuple(rows)
+
+
+def _first(values: Any) -> float | None:
+    return values[0] if values else None
+
+
+def _command(run: Delivery) -> str:
+    request = run.request
+    words = ["edgegen", "compress", request.checkpoint.name, "--target", request.target.id, "--effort", request.effort.value]
+    if request.data:
+        words += ["--data", request.data.name]
+    return shlex.join([*words, "--seed", str(request.seed)])
+
+
+def _facts(run: Delivery, artifact: Artifact) -> dict[str, str]:
+    source = run.teacher.source
+    return {
+        "checkpoint": str(source.get("file", run.request.checkpoint.name)),
+        "checkpoint SHA-256": str(source.get("sha256", "")),
+        "family": run.teacher.family,
+        "data": run.inputs.description,
+        "seed": str(run.request.seed),
+        **{f"{k} version": v for k, v in tool_versions().items()},
+        **{k: str(v) for k, v in artifact.facts.items() if not isinstance(v, dict)},
+    }

@@ -1,0 +1,85 @@
+"""What one run of `compress` is asked to do, checked before anything long starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from edgegen.errors import CheckpointError, RecipeError, nearest
+from edgegen.recipe import STAGES, Effort, Recipe, load_recipe
+from edgegen.spec import Budget, parse_bytes, parse_resolution, parse_seconds
+from edgegen.target import TargetProfile, resolve_target
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One run: the checkpoint, where it shall run, what it may cost, and how. `rank` counts processes that train together."""
+
+    checkpoint: Path
+    target: TargetProfile
+    budget: Budget
+    recipe: Recipe
+    out: Path
+    data: Path | None = None
+    resolution: tuple[int, int] | None = None
+    effort: Effort = Effort.BALANCED
+    seed: int = 0
+    resume: bool = False
+    start: str | None = None
+    until: str | None = None
+    arch: str | None = None
+    trust: bool = False
+    discriminator: Path | None = None
+    log_dir: Path | None = None
+    rank: int = 0
+
+    def goes_to(self, stage: str) -> bool:
+        """Whether the run reaches `stage`, as far as --until lets it."""
+        return self.until is None or STAGES.index(self.until) >= STAGES.index(stage)
+
+
+def make_request(checkpoint: Path, *, target: str, recipe: str, out: Path | None, **options: Any) -> Request:
+    """Read the strings of a command line into a Request. Raises the error of the first value that is not one."""
+    if not checkpoint.exists():
+        raise CheckpointError(f"{checkpoint} does not exist", hint=_neighbour(checkpoint))
+    profile, frame_budget_s = resolve_target(target)
+    latency = _latency(options.pop("latency"), options.pop("fps"), frame_budget_s)
+    size, memory, resolution = options.pop("max_size"), options.pop("max_memory"), options.pop("resolution")
+    budget = Budget(
+        latency_s=latency,
+        size_bytes=parse_bytes(size) if size else None,
+        memory_bytes=parse_bytes(memory) if memory else None,
+        min_ssim=options.pop("min_ssim"),
+    )
+    for name in ("start", "until"):
+        if options[name] is not None and options[name] not in STAGES:
+            raise RecipeError(f"'{options[name]}' is not a stage", hint=nearest(options[name], STAGES))
+    read, until = load_recipe(recipe), options["until"]
+    if until is not None and until not in read.stages:
+        raise RecipeError(f"--until {until}: the recipe '{read.name}' has no such stage", hint="it has " + ", ".join(read.stages))
+    return Request(
+        checkpoint=checkpoint,
+        target=profile,
+        budget=budget,
+        recipe=read,
+        out=out or Path("edgegen-out") / f"{checkpoint.stem}-{profile.id}",
+        resolution=parse_resolution(resolution) if resolution else None,
+        **options,
+    )
+
+
+def _neighbour(checkpoint: Path) -> str:
+    """Return a hint that names the files beside a checkpoint that does not exist."""
+    siblings = sorted(p.name for p in checkpoint.parent.iterdir() if p.is_file()) if checkpoint.parent.is_dir() else []
+    return nearest(checkpoint.name, siblings[:50]) if siblings else "give the path of a checkpoint file"
+
+
+def _latency(latency: str | None, fps: float | None, frame_budget_s: float | None) -> float | None:
+    if latency is not None and fps is not None:
+        raise RecipeError("both --latency and --fps are given", hint="keep one of the two")
+    if fps is not None:
+        if fps <= 0:
+            raise RecipeError(f"--fps {fps:g} is not a frame rate", hint="give a positive number, as in --fps 30")
+        return 1 / fps
+    return parse_seconds(latency) if latency is not None else frame_budget_s

@@ -1,0 +1,90 @@
+"""OpenVINO: Intel and ARM CPUs, Intel GPUs and NPUs. Python >= 3.8, openvino >= 2023.1."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, List
+
+import numpy as np
+
+from edgegen.runtime.errors import MissingBackendError, RuntimeBundleError
+from edgegen.runtime.manifest import ArtifactEntry
+
+_BOOKKEEPING = ("Input", "Output", "Const", "Reorder", "Reshape")  # layers that move values and compute none
+_TYPES = {"u8": "int8", "i8": "int8", "f16": "f16", "bf16": "bf16", "f32": "f32"}
+
+
+class OpenVinoRunner:
+    """An IR compiled for latency. Settings: inference_precision ("f32", "f16", "bf16") and device ("CPU")."""
+
+    def __init__(self, contents: Dict[str, bytes], entry: ArtifactEntry, threads: int) -> None:
+        try:
+            import openvino
+        except ImportError as problem:
+            raise MissingBackendError(f"openvino is not installed ({problem})", hint="pip install openvino") from problem
+        weights = entry.entry.rsplit(".", 1)[0] + ".bin"
+        if weights not in contents:
+            raise RuntimeBundleError(f"{entry.name}: {weights} is not one of the artifact's files")
+        self._version = str(openvino.__version__)
+        self._device = str(entry.settings.get("device", "CPU"))
+        self._config = {"PERFORMANCE_HINT": "LATENCY"}
+        if "inference_precision" in entry.settings:
+            self._config["INFERENCE_PRECISION_HINT"] = str(entry.settings["inference_precision"])
+        if threads:
+            self._config["INFERENCE_NUM_THREADS"] = str(threads)
+        core = openvino.Core()
+        begin = time.perf_counter_ns()
+        compiled = core.compile_model(core.read_model(contents[entry.entry], contents[weights]), self._device, self._config)
+        self._compile_ns = time.perf_counter_ns() - begin
+        self._tensor = openvino.Tensor
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+        self._output_count = len(compiled.outputs)
+
+    def run(self, inputs: List[np.ndarray]) -> List[np.ndarray]:
+        """Return copies of the outputs; inputs are read in place."""
+        for index, array in enumerate(inputs):
+            self._request.set_input_tensor(index, self._tensor(array, shared_memory=True))
+        self._request.infer()
+        return [self._request.get_output_tensor(index).data.copy() for index in range(self._output_count)]
+
+    def describe(self) -> Dict[str, Any]:
+        """Add `execution_types`: how many computing layers run in which type, by what the compiled graph says of itself.
+
+        An int8 file may run in float without a word; this is where it shows. `shares` are the same as parts of 1.
+        """
+        types = self._execution_types()
+        return {
+            "backend": "openvino", "version": self._version, "device": self._property("FULL_DEVICE_NAME"),
+            "threads": int(self._compiled.get_property("INFERENCE_NUM_THREADS")) if self._device == "CPU" else None,
+            "config": dict(self._config), "compile_ns": self._compile_ns, "execution_types": types,
+            "shares": {name: round(count / sum(types.values()), 4) for name, count in types.items()},
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """Drop the compiled graph."""
+        del self._request, self._compiled
+
+    def _property(self, name: str) -> str:
+        import openvino
+
+        return str(openvino.Core().get_property(self._device, name)).strip()
+
+    def _execution_types(self) -> Dict[str, int]:
+        counts: Dict[str, int] = {}
+        for layer in self._compiled.get_runtime_model().get_ops():
+            info = layer.get_rt_info()
+            kind, ran, primitive = (_text(info, key) for key in ("layerType", "runtimePrecision", "primitiveType"))
+            if kind in _BOOKKEEPING:
+                continue
+            name = "int8" if primitive.endswith("_I8") else _TYPES.get(ran, ran)
+            counts[name] = counts.get(name, 0) + 1
+        return counts
+
+
+def _text(info: Any, key: str) -> str:
+    try:
+        value = info[key]
+    except (KeyError, RuntimeError):
+        return ""
+    return str(value.astype(str)) if hasattr(value, "astype") else str(value)

@@ -1,0 +1,136 @@
+"""The procedure: gate first, cold numbers from fresh processes, validity computed."""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_bundles
+
+from edgegen.bench import BenchPlan, bench, measure_bundle
+from edgegen.bench.statistics import summarise
+from edgegen.bench.validity import deadline, judge
+from edgegen.bundle import pack_bundle, write_bundle
+from edgegen.errors import BundleError
+from edgegen.spec import Backend
+
+SHORT = BenchPlan(threads=1, min_runs=64, min_seconds=0.05, cold_processes=1)
+
+
+def test_a_measurement_tells_what_ran_where_and_how_long(small: small_bundles.Small, bundle: Path) -> None:
+    record = measure_bundle(bundle, SHORT)
+    assert record.quality.passed and record.quality.n == 3
+    assert record.artifact.model_name == "small" and record.artifact.size_bytes == small.artifact.size_bytes
+    assert record.target.id == "host" and record.target.runtime.name == "openvino" and record.state.threads == 1
+    assert record.artifact.built_for is not None and record.artifact.built_for.target == "host"
+    assert record.cold is not None and len(record.cold.load_ms) == 2
+    assert record.latency_ms is not None and record.latency_ms.sustained.n >= 64
+    assert record.latency_ms.sustained.p90 is not None and record.latency_ms.burst.n >= 1
+    assert record.memory.vm_hwm_bytes > record.memory.vm_hwm_at_start_bytes > 0
+    assert record.deadline is not None and record.deadline.budget_ms == 33.0
+    assert record.method.profile == "short"
+
+
+def test_the_record_is_plain_json_for_the_pipeline(bundle: Path) -> None:
+    record = bench(bundle, threads=1, min_runs=5, min_seconds=0)
+    assert record["schema"] == "edgegen.bench/1" and record["memory"]["vm_hwm_bytes"] > 0
+    assert record["latency_ms"]["sustained"]["p90"] is None
+    assert record["validity"]["valid"] is False and "too few for a p90" in record["validity"]["reasons"][0]
+
+
+def test_a_failing_case_withholds_the_timings(small: small_bundles.Small, tmp_path: Path) -> None:
+    case = small.case(0, 45.0)
+    wrong = small_bundles.BundleCase("00", case.inputs, (-case.outputs[0],), 45.0)
+    out = write_bundle(tmp_path / "b", manifest=small.manifest(), artifacts=[small.artifact], cases=[wrong])
+    record = measure_bundle(out, SHORT, out=tmp_path / "r.json")
+    assert not record.quality.passed and record.latency_ms is None and record.cold is None
+    assert not record.validity.valid and "withheld" in record.validity.reasons[0]
+    assert [p.name for p in tmp_path.glob("r.*")] == ["r.json"]
+
+
+def test_a_bundle_without_cases_is_not_timed(small: small_bundles.Small, tmp_path: Path) -> None:
+    record = measure_bundle(small.write(tmp_path / "b", count=0), SHORT)
+    assert record.latency_ms is None and record.validity.reasons == ("no stored cases to check it with",)
+
+
+def test_several_processes_are_reported_one_by_one(bundle: Path) -> None:
+    record = measure_bundle(bundle, dataclasses.replace(SHORT, processes=2, cold_processes=0))
+    assert record.latency_ms is not None and len(record.latency_ms.per_process_p50) == 2
+
+
+def test_an_archive_is_measured_like_its_folder(bundle: Path, tmp_path: Path) -> None:
+    archive = pack_bundle(bundle, tmp_path / "b.zip")
+    record = measure_bundle(archive, SHORT)
+    assert record.quality.passed and record.latency_ms is not None
+
+
+def test_times_of_a_stand_in_are_invalid(small: small_bundles.Small, tmp_path: Path) -> None:
+    artifact = small_bundles.onnx_artifact(small.module, small.spec, tmp_path / "a", Backend.TENSORRT)
+    manifest = small.manifest(preferred=artifact.name, target="jetson-orin-nano")
+    out = write_bundle(tmp_path / "b", manifest=manifest, artifacts=[artifact], cases=small.cases(1))
+    record = measure_bundle(out, SHORT)
+    assert not record.validity.valid and any("stands in for tensorrt" in r for r in record.validity.reasons)
+    assert record.target.id == "host" and record.artifact.built_for.target == "jetson-orin-nano"
+
+
+def test_an_altered_artifact_ends_the_measurement(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    (copy / "artifacts" / "openvino" / "f32" / "generator.bin").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"generator\.bin was altered"):
+        measure_bundle(copy, SHORT)
+
+
+@pytest.mark.slow
+def test_comparable_measurements_have_the_same_key(bundle: Path) -> None:
+    one, two = (measure_bundle(bundle, dataclasses.replace(SHORT, threads=1, min_runs=n, cold_processes=0)) for n in (64, 70))
+    both = measure_bundle(bundle, dataclasses.replace(SHORT, threads=2, cold_processes=0))
+    assert one.comparable_key == two.comparable_key
+    assert (one.comparable_key != both.comparable_key) == (len(os.sched_getaffinity(0)) > 1)
+
+
+STEADY = summarise([1_000_000] * 200)
+FACTS: dict[str, Any] = {
+    "throttle_count": 0, "swap_used_bytes": 0, "cpu_affinity": [0, 1], "load_1min": 0.2, "cpu_governor": "performance",
+}  # fmt: skip
+
+
+def warm(**after: Any) -> dict[str, Any]:
+    burst = {"warmup_stable": True}
+    ran = {"backend": "openvino", "execution_types": {"int8": 9, "f32": 1}}
+    return {"machine_before": FACTS, "machine_after": {**FACTS, **after}, "ran": ran, "burst": burst}
+
+
+def test_steady_runs_on_a_quiet_machine_are_valid() -> None:
+    validity = judge(STEADY, warm(), "int8")
+    assert validity.valid and not validity.reasons and not validity.warnings
+
+
+@pytest.mark.parametrize(("after", "reason"), [({"throttle_count": 3}, "throttled"), ({"swap_used_bytes": 4096}, "swapped out")])
+def test_what_changed_meanwhile_makes_runs_invalid(after: dict[str, int], reason: str) -> None:
+    validity = judge(STEADY, warm(**after), "int8")
+    assert not validity.valid and reason in validity.reasons[0]
+
+
+def test_unsteady_runs_are_invalid() -> None:
+    assert "vary by" in judge(summarise([1_000_000, 2_000_000] * 100), warm(), "f32").reasons[0]
+
+
+def test_an_int8_file_that_runs_in_float_is_a_warning() -> None:
+    facts = warm()
+    facts["ran"] = {"backend": "openvino", "execution_types": {"int8": 1, "f32": 9}}
+    assert judge(STEADY, facts, "int8").warnings == ("only 1 of 10 layers run in int8",)
+    assert judge(STEADY, facts, "f32").warnings == ()
+
+
+def test_facts_that_cannot_be_read_accuse_nobody() -> None:
+    nothing = dict.fromkeys(FACTS)
+    facts = {**warm(), "machine_before": nothing, "machine_after": nothing}
+    assert judge(STEADY, facts, "int8").valid
+
+
+def test_a_deadline_counts_misses_and_the_longest_row_of_them() -> None:
+    found = deadline([1, 9, 9, 1, 9, 9, 9, 1], 5e-9)
+    assert (found.misses, found.longest_miss_run, found.miss_ratio) == (5, 3, 0.625)

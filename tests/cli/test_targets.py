@@ -1,0 +1,68 @@
+"""`edgegen targets` and `edgegen cp` as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from edgegen.cli.cp import cp
+from edgegen.cli.targets import targets
+from edgegen.errors import StorageError, TargetError
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    made = typer.Typer()
+    made.command()(targets)
+    made.command()(cp)
+    return made
+
+
+def run(app: typer.Typer, *arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, list(arguments))
+
+
+def test_targets_lists_every_device_with_its_back_end(app: typer.Typer) -> None:
+    printed = run(app, "targets").stdout
+    for word in ("host", "measured", "raspberry-pi-5", "litert", "jetson-orin-nano", "tensorrt", "predicted", "automotive"):
+        assert word in printed
+
+
+def test_targets_of_a_scene(app: typer.Typer) -> None:
+    listed = json.loads(run(app, "targets", "--scene", "smart-home", "--json").stdout)
+    assert [profile["id"] for profile in listed] == ["intel-n100", "raspberry-pi-5"]
+
+
+def test_one_target_shows_its_numbers_with_evidence(app: typer.Typer) -> None:
+    printed = run(app, "targets", "jetson-orin-nano").stdout
+    row = next(line for line in printed.splitlines() if "memory.gb_s" in line)
+    assert "102.4" in row
+    assert "seen" in row
+    assert "jetson-super" in row
+    assert any("reachable int8" in line and "3300 GMAC/s" in line for line in printed.splitlines())
+
+
+def test_an_alias_says_which_frame_budget_it_sets(app: typer.Typer) -> None:
+    assert "4.17 ms" in run(app, "targets", "ar").output
+
+
+def test_json_leaves_unknown_numbers_out_instead_of_writing_zero(app: typer.Typer) -> None:
+    profile = json.loads(run(app, "targets", "intel-n100", "--json").stdout)
+    assert "bytes" not in profile["memory"]
+    assert profile["memory"]["gb_s"] == {"value": 38.4, "evidence": "S", "source": "intel-n100"}
+
+
+@pytest.mark.parametrize("arguments", [("nano",), ("--scene", "atuomotive"), ("host", "--scene", "ar")])
+def test_a_wrong_question_is_a_target_error_with_a_hint(app: typer.Typer, arguments: tuple[str, ...]) -> None:
+    failure = run(app, "targets", *arguments).exception
+    assert isinstance(failure, TargetError)
+    assert failure.hint
+
+
+def test_cp_copies_once_and_says_where(app: typer.Typer, tmp_path: Path) -> None:
+    assert run(app, "cp", "recipes/balanced", str(tmp_path)).stdout.strip() == str(tmp_path / "balanced.toml")
+    assert isinstance(run(app, "cp", "recipes/balanced", str(tmp_path)).exception, StorageError)

@@ -1,0 +1,164 @@
+"""Candidates: the form that each target gets, what is known of each artifact, and which one is chosen."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pipeline_runs
+import pytest
+
+from edgegen.candidates import (
+    candidate_latencies,
+    export_candidates,
+    fastest,
+    judge,
+    load_artifacts,
+    peaks,
+    require_exporter,
+    roofline,
+    save_artifacts,
+    torch_cases,
+)
+from edgegen.data import Inputs, open_inputs
+from edgegen.errors import MissingExtraError
+from edgegen.generator import Generator
+from edgegen.load import load
+from edgegen.progress import Silent
+from edgegen.recipe import Choice, load_recipe
+from edgegen.request import Request
+from edgegen.spec import Budget, Kind, Precision
+from edgegen.target import load_target
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """A tiny generator, its inputs, and a place to write."""
+
+    folder: Path
+    generator: Generator
+    inputs: Inputs
+
+    def request(self, target: str = "intel-n100", *, precisions: tuple[str, ...] = ("f32", "f16"), **rewrite: Choice) -> Request:
+        """Asks for `precisions`, with the choices of the rewrite section in `rewrite`."""
+        recipe = load_recipe("export-only")
+        recipe = dataclasses.replace(
+            recipe,
+            export=dataclasses.replace(recipe.export, precisions=precisions),
+            rewrite=dataclasses.replace(recipe.rewrite, **rewrite),
+        )
+        return Request(self.folder / "faces.pt", load_target(target), Budget(), recipe, self.folder / "out")
+
+    def export(self, request: Request) -> list[Any]:
+        """The artifacts of the teacher itself."""
+        return export_candidates(request, self.generator, self.inputs, self.folder / "export")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    generator = load(pipeline_runs.write_latent_checkpoint(tmp_path))
+    return Bench(tmp_path, generator, open_inputs(generator.spec, None, calibration="auto", seed=0, held_out=4))
+
+
+@pytest.mark.parametrize(
+    ("target", "choice", "form"),
+    [
+        pytest.param("intel-n100", Choice.AUTO, "sub-pixel", id="the profile says that it pays"),
+        pytest.param("intel-n100", Choice.NO, "kept", id="the recipe says no"),
+        pytest.param("host", Choice.YES, "sub-pixel", id="the recipe says yes"),
+    ],
+)
+def test_transposed_convolutions_take_the_form_that_recipe_or_profile_asks_for(
+    bench: Bench, target: str, choice: Choice, form: str
+) -> None:
+    (artifact,) = bench.export(bench.request(target, precisions=("f32",), conv_transpose=choice, pixels=Choice.NO))
+    assert artifact.facts["conv_transpose"] == form
+    program = (artifact.folder / artifact.entry.entry).read_text()
+    assert ('type="ConvolutionBackpropData"' in program) == (form == "kept")
+
+
+def test_a_local_target_times_both_forms_and_takes_the_faster_one(bench: Bench) -> None:
+    request = bench.request("host", precisions=("f32",))
+    only = dataclasses.replace(request.target.backends[0], precisions=(Precision.F32,))
+    target = dataclasses.replace(request.target, backends=(only,))
+    (artifact,) = bench.export(dataclasses.replace(request, target=target))
+    taken = artifact.facts["conv_transpose_trial_ms"]
+    assert set(taken) == {"kept", "sub-pixel"}
+    assert artifact.facts["conv_transpose"] == min(taken, key=taken.__getitem__)
+    assert [path.name for path in (bench.folder / "export").iterdir()] == ["openvino"]  # the trial left nothing behind
+
+
+@pytest.mark.parametrize(("choice", "dtype"), [(Choice.YES, "uint8"), (Choice.NO, "float32")])
+def test_pixels_are_given_where_they_are_asked_for(bench: Bench, choice: Choice, dtype: str) -> None:
+    (artifact,) = bench.export(bench.request(precisions=("f32",), pixels=choice))
+    output = artifact.entry.io.outputs[0]
+    assert (output.kind, output.dtype) == (Kind.IMAGE, dtype)
+    assert artifact.facts["pixels"] is (choice is Choice.YES)
+
+
+def test_artifacts_are_read_back_as_they_were_stored(bench: Bench) -> None:
+    artifacts = bench.export(bench.request())
+    folder = bench.folder / "export"
+    save_artifacts(artifacts, folder)
+    assert load_artifacts(folder) == artifacts
+    assert not any(Path(row["folder"]).is_absolute() for row in json.loads((folder / "artifacts.json").read_text()))
+
+
+def test_exactly_one_candidate_is_chosen_and_its_numbers_are_plain_json(bench: Bench) -> None:
+    request = bench.request()
+    artifacts = bench.export(request)
+    cases = torch_cases(bench.inputs, 3, bench.generator, bench.generator)
+    rows = [judged.to_json() for judged in judge(request, artifacts, bench.generator, cases, Silent())]
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    assert [row["name"] for row in rows] == ["openvino/f32", "openvino/f16"]
+    assert sum(row["chosen"] for row in rows) == 1
+    assert all(row["kept"] and row["parity_db"] > 50 and row["latency_label"] == "predicted" for row in rows)
+
+
+def test_a_local_target_is_measured(bench: Bench) -> None:
+    request = bench.request("host", conv_transpose=Choice.NO)
+    cases = torch_cases(bench.inputs, 1, bench.generator, bench.generator)
+    latencies, label = candidate_latencies(request, bench.export(request), bench.generator, cases)
+    assert label == "measured" and len(latencies) == 2
+    assert all(seconds is not None and 0 < seconds < 1 for seconds in latencies)
+
+
+def test_what_a_profile_cannot_predict_stays_unknown(bench: Bench) -> None:
+    request = bench.request()
+    bare = dataclasses.replace(request, target=dataclasses.replace(request.target, predict=None))
+    assert bare.target.memory_bytes_per_s is None
+    assert roofline(bare, Precision.F32) is None
+    latencies, label = candidate_latencies(bare, bench.export(request), bench.generator, [])
+    assert (latencies, label) == ([None, None], "predicted")
+
+
+def test_predictions_depend_on_the_profile_and_measurements_do_not(bench: Bench) -> None:
+    assert peaks(bench.request("host")) == {}
+    told = peaks(bench.request("intel-n100"))
+    assert set(told["macs_per_s"]) == {"f32", "f16", "int8"} and told["bytes_per_s"] > 1e9
+
+
+@pytest.mark.parametrize(
+    ("target", "module", "extra"),
+    [
+        ("raspberry-pi-5", "litert_torch", "tflite"),
+        ("jetson-orin-nano", "onnx", "onnx"),
+        ("jetson-agx-orin", "onnxruntime", "onnx"),
+    ],
+)
+def test_what_a_back_end_needs_is_named_with_the_pip_install_that_brings_it(
+    target: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = load_target(target)
+    require_exporter(profile)  # all is installed here
+    monkeypatch.setitem(sys.modules, module, None)  # what Python itself does to say: not importable
+    with pytest.raises(MissingExtraError) as caught:
+        require_exporter(profile)
+    assert module in caught.value.message and target in caught.value.message
+    assert caught.value.hint == f"pip install 'edgegen[{extra}]'"
+
+
+def test_the_fastest_precision_is_the_narrowest_that_the_target_has() -> None:
+    assert fastest((Precision.F32, Precision.INT8, Precision.F16)) is Precision.INT8
+    assert fastest((Precision.F32, Precision.F16)) is Precision.F16
