@@ -3,6 +3,7 @@
     python benchmarks/headline.py style            # rain princess, 256x256: speed against eager and NNCF, SSIM on unseen photos
     python benchmarks/headline.py srgan            # SRResNet x4, 64x64 -> 256x256: PSNR against the true photos
     python benchmarks/headline.py dcgan vae        # 1,000 fixed latents
+    python benchmarks/headline.py style --latency 2.2ms --seed 1
     python benchmarks/headline.py style --resume   # measure again without training again
 
 Checkpoints and photos are read from ../shared beside the repository. Each run prints a table, and writes JSON and a grid of
@@ -35,14 +36,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("edgegen-out/headline"))
     parser.add_argument("--effort", default="balanced")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--latency", help="a budget such as 2.2ms, instead of the recipe's own goal")
+    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     for job in args.jobs:
-        figures = measure(job, args.out / job, args.effort, resume=args.resume)
-        (args.out / f"{job}.json").write_text(json.dumps(figures, indent=1))
+        run = "-".join([job, *([args.latency] if args.latency else []), *([f"seed{args.seed}"] if args.seed else [])])
+        figures = measure(job, args.out / run, args)
+        (args.out / f"{run}.json").write_text(json.dumps(figures, indent=1))
         print(json.dumps(figures, indent=1))
 
 
-def measure(job: str, out: Path, effort: str, *, resume: bool) -> dict:
+def measure(job: str, out: Path, args: argparse.Namespace) -> dict:
     """Compress the generator of `job` and return its figures."""
     from edgegen.cli import console
     from edgegen.pipeline import compress
@@ -52,10 +56,10 @@ def measure(job: str, out: Path, effort: str, *, resume: bool) -> dict:
     checkpoint, resolution, recipe, photos = JOBS[job]
     request = make_request(
         SHARED / "checkpoints" / checkpoint, target="host", recipe=str(_beside(recipe)), out=out, resolution=resolution,
-        latency=None, fps=None, max_size=None, max_memory=None, min_ssim=None,
+        latency=args.latency, fps=None, max_size=None, max_memory=None, min_ssim=None,
         data=SHARED / "images/street_train" if photos else None,
-        effort=Effort(effort), seed=0, resume=resume, start=None, until=None, arch=None, trust=False, discriminator=None,
-        log_dir=None,
+        effort=Effort(args.effort), seed=args.seed, resume=args.resume, start=None, until=None, arch=None, trust=False,
+        discriminator=None, log_dir=None,
     )  # fmt: skip
     started = time.perf_counter()
     with console.progress() as progress:
