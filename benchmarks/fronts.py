@@ -10,7 +10,7 @@ For every family and three widths:
     edgegen   `edgegen compress --latency L`, L being what the uniform student of that width takes
 
 All see the same inputs and the same arithmetic: multiply-accumulates of teacher and student passes together. `uniform` and
-`scratch` train on L1 + 0.3 (1 - SSIM) of the pictures, edgegen on its default recipe. All are exported by the same code to int8 in
+`scratch` train on L1 + 0.3 (1 - SSIM) of the pictures, edgegen on its default recipe. All are exported alike to int8 in
 OpenVINO and timed interleaved. Quality is that of the int8 artifact to the teacher, on inputs that no training saw. Finished runs
 are kept in --out and not repeated.
 """
