@@ -69,6 +69,7 @@ def _export(run: Delivery) -> list[Artifact]:
     settings = {
         "config": dataclasses.asdict(request.recipe.export),
         "rewrite": dataclasses.asdict(request.recipe.rewrite),
+        "target": request.target.id,
         "backend": request.target.backend.value,
         "precisions": [p.value for p in request.target.precisions],
     }

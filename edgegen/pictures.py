@@ -1,13 +1,16 @@
-"""Between tensors and pictures: one place that knows how a TensorSpec lays out and scales its values. numpy only."""
+"""Between tensors and pictures: one place that knows how a TensorSpec lays out and scales its values. Needs numpy only."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgegen.spec import ComponentSpec, Layout, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
 
 Arrays = tuple[NDArray[Any], ...]
 
@@ -19,6 +22,19 @@ def unit_picture(array: NDArray[Any], spec: TensorSpec) -> NDArray[np.float32]:
         picture = picture.transpose(1, 2, 0)
     low, high = spec.low or 0.0, 1.0 if spec.high is None else spec.high
     return np.ascontiguousarray(np.clip(np.nan_to_num((picture - low) / (high - low)), 0.0, 1.0))
+
+
+def visible(image: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
+    """Map `image` from `spec`'s value range to [0, 1], cut off as a display does; the gradient passes as if it were not cut.
+
+    A student that is brighter than white where the teacher is white makes no error; where the teacher is grey it is pulled
+    back. A plain clamp has no gradient there, no clamp at all would teach values that nobody sees. Without a range in `spec`
+    the values stay as they are.
+    """
+    if spec.low is None or spec.high is None:
+        return image.float()
+    scaled = (image.float() - spec.low) / (spec.high - spec.low)
+    return scaled + (scaled.clamp(0.0, 1.0) - scaled).detach()
 
 
 def adapt(arrays: Arrays, spec: ComponentSpec, io: ComponentSpec) -> Arrays:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgegen.latency import LatencyModel
     from edgegen.request import Request
 
+_SAMPLED_PIXELS, _MOST_SAMPLES = 1 << 20, 128  # of output pictures, for scores and refits: 16 of 256x256
 _HOPELESS = 2.0  # the narrowest student this many times over the budget: distillation cannot help, stop before it
 
 
@@ -52,8 +53,10 @@ class _Run:
         from edgegen.data import open_inputs
         from edgegen.deliver import Delivery, deliver
         from edgegen.export.preflight import require_exportable
+        from edgegen.request import require_loss_files
 
         request = self.request
+        require_loss_files(request)
         teacher = self._load()
         require_exportable(teacher, request.target)
         if request.goes_to("export"):
@@ -68,13 +71,12 @@ class _Run:
                 "checkpoint": teacher.source,
                 "spec": teacher.spec.to_json(),
                 "data": self.inputs.digest,
-                "target": request.target.id,
                 "seed": request.seed,
             }
         )
         self._stop_after("load")
         student = self._rewrite(teacher)
-        student = self._prune(student)
+        student = self._prune(student, teacher)
         student = self._distill(student, teacher)
         if request.rank:
             raise _Stopped("distill")
@@ -113,7 +115,7 @@ class _Run:
             "rewrite", settings, teacher, lambda _: rewrite(teacher, config, pays=pays, approximate=approximate)
         )
 
-    def _prune(self, generator: Generator) -> Generator:
+    def _prune(self, generator: Generator, teacher: Generator) -> Generator:
         if not self.has("prune"):
             return generator
         from edgegen.candidates import peaks
@@ -122,7 +124,8 @@ class _Run:
         request = self.request
         settings = {
             "config": dataclasses.asdict(request.recipe.prune),
-            "budget_s": request.budget.latency_s,
+            "target": request.target.id,
+            "budget_s": request.prune_to_s,
             "multiple": request.target.channel_multiple,
             **peaks(request),
         }
@@ -130,11 +133,11 @@ class _Run:
         def run(folder: Path) -> Generator:
             model = latency_model(request, folder)
             student = prune(
-                generator, request.recipe.prune, model=model, budget_s=request.budget.latency_s,
-                channel_multiple=request.target.channel_multiple,
+                generator, request.recipe.prune, model=model, budget_s=request.prune_to_s,
+                channel_multiple=request.target.channel_multiple, samples=self._samples(teacher), teacher=teacher, seed=request.seed,
             )  # fmt: skip
             facts = student.lineage[-1].facts
-            if request.budget.latency_s is not None and facts["narrowest_ms"] > _HOPELESS * facts["goal_ms"]:
+            if request.prune_to_s is not None and facts["narrowest_ms"] > _HOPELESS * facts["goal_ms"]:
                 raise BudgetError(
                     f"even the narrowest student needs {facts['narrowest_ms']:.3g} ms ({facts['label']}) on {request.target.id}, "
                     f"the budget is {facts['goal_ms']:.3g} ms",
@@ -144,6 +147,14 @@ class _Run:
 
         return self._generator_stage("prune", settings, generator, run)
 
+    def _samples(self, teacher: Generator) -> list[tuple[Any, ...]]:
+        """Return calibration inputs that pruning looks at, as tensors with batch axis 1: few large pictures, many small ones."""
+        import torch
+
+        picture = teacher.spec.outputs[0]
+        count = max(8, min(_MOST_SAMPLES, _SAMPLED_PIXELS // (picture.height * picture.width)))
+        return [tuple(torch.from_numpy(array) for array in item) for item in self.inputs.calibration(count)]
+
     def _distill(self, student: Generator, teacher: Generator) -> Generator:
         if not self.has("distill"):
             return student
@@ -152,12 +163,15 @@ class _Run:
         request, config = self.request, self._fitted(teacher)
         steps = steps_for(request.effort, config, teacher, student)
         adversary = self._discriminator(teacher)
-        settings = {"config": dataclasses.asdict(config), "steps": steps, "discriminator": file_digest(request.discriminator)}
+        judge = self._perceptual()
+        settings = {"config": dataclasses.asdict(config), "steps": steps, "discriminator": file_digest(request.discriminator),
+                    "perceptual": file_digest(request.perceptual)}  # fmt: skip
         return self._generator_stage(
             "distill", settings, student,
             lambda folder: distill(
                 student, config, teacher=teacher, inputs=self.inputs, steps=steps, seed=request.seed,
                 work_dir=folder, progress=self.progress, log_dir=request.log_dir, discriminator=adversary,
+                perceptual=judge,
             ),
         )  # fmt: skip
 
@@ -178,6 +192,14 @@ class _Run:
 
         picture = teacher.spec.outputs[0]
         return load_discriminator(read_checkpoint(self.request.discriminator).content, (picture.height, picture.width))
+
+    def _perceptual(self) -> Any:
+        if self.request.perceptual is None:
+            return None
+        from edgegen.distill import load_perceptual
+        from edgegen.load.readers import read_checkpoint
+
+        return load_perceptual(read_checkpoint(self.request.perceptual).content)
 
     def _generator_stage(
         self, name: str, settings: Mapping[str, Any], before: Generator, make: Callable[[Path], Generator]

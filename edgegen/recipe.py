@@ -27,6 +27,53 @@ class Choice(str, enum.Enum):
     AUTO = "auto"
 
 
+class Importance(str, enum.Enum):
+    """What ranks channels: how much the picture changes without them, or the size of their weights or norm scales."""
+
+    PICTURE = "picture"
+    MAGNITUDE = "magnitude"
+    NORM = "norm"
+
+
+class AdversarialKind(str, enum.Enum):
+    """The pair of losses that student and discriminator play for."""
+
+    NON_SATURATING = "non-saturating"
+    HINGE = "hinge"
+
+
+class Opponent(str, enum.Enum):
+    """Which discriminator plays: the given one, the given one cut to the student's share of the width, or a new one."""
+
+    GIVEN = "given"
+    SHRUNK = "shrunk"
+    NEW = "new"
+
+
+class Balance(str, enum.Enum):
+    """Whether the weights of losses count as they are, or each in units of its gradient at the start."""
+
+    NONE = "none"
+    GRADIENT = "gradient"
+
+
+class TrainingArithmetic(str, enum.Enum):
+    """What training computes convolutions in; auto: the fastest that the device has and the teacher's pictures survive."""
+
+    AUTO = "auto"
+    F32 = "f32"
+    BF16 = "bf16"
+    F16 = "f16"
+
+
+class MemoryFormat(str, enum.Enum):
+    """How training lays out pictures in memory; auto: what was measured to be faster."""
+
+    AUTO = "auto"
+    CONTIGUOUS = "contiguous"
+    CHANNELS_LAST = "channels_last"
+
+
 @dataclasses.dataclass(frozen=True)
 class RewriteConfig:
     """Settings of the rewrite stage. BatchNorm is always folded: it is exact and pays everywhere."""
@@ -42,12 +89,14 @@ class PruneConfig:
 
     speedup: float = within(6.0, low=1.0, high=1000.0)
     min_channels: int = within(8, low=1, high=4096)
+    importance: Importance = Importance.PICTURE
+    rounds: int = within(1, low=1, high=16)
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
     """Weights of the distillation losses; 0 switches one off. `truth` is L1 to the pictures that a super-resolver's inputs
-    were reduced from: the only loss that does not ask the teacher."""
+    were reduced from: beside `total_variation`, the only loss that does not ask the teacher."""
 
     l1: float = within(1.0, low=0.0)
     charbonnier: float = within(0.0, low=0.0)
@@ -56,23 +105,49 @@ class LossConfig:
     feature: float = within(0.02, low=0.0)
     adversarial: float = within(0.0, low=0.0)
     truth: float = within(0.0, low=0.0)
+    ms_ssim: float = within(0.0, low=0.0)
+    haar: float = within(0.0, low=0.0)
+    total_variation: float = within(0.0, low=0.0)
+    gram: float = within(0.0, low=0.0)
+    alignment: float = within(0.0, low=0.0)
+    channel_mean: float = within(0.0, low=0.0)
+    latent_direction: float = within(0.0, low=0.0)
+    perceptual: float = within(0.0, low=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversaryConfig:
+    """Settings of the discriminator that `losses.adversarial` plays against. `r1` weighs the gradient penalty (0: none) that
+    every `r1_every`-th step pays; from StyleGAN2, as in content-aware GAN compression and MobileStyleGAN."""
+
+    kind: AdversarialKind = AdversarialKind.NON_SATURATING
+    discriminator: Opponent = Opponent.GIVEN
+    r1: float = within(10.0, low=0.0)
+    r1_every: int = within(16, low=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """Augmentation of training images: `crop` is the side in pixels of random square crops (0: the whole picture, resized)."""
+    """Augmentation of training images: `crop` is the side in pixels of random square crops (0: the whole picture, resized).
+
+    `views` 0: every pass over the pictures augments them anew. N: each picture is seen in N views that are drawn once, and
+    inputs without pictures come from a pool of N x 1024. The teacher's images of them are then computed once and stored.
+    """
 
     crop: int = within(128, low=0, high=4096, multiple=4)
     flip: bool = True
     rotate_degrees: float = within(0.0, low=0.0, high=180.0)
     jitter: float = within(0.0, low=0.0, high=0.9)
+    views: int = within(0, low=0, high=100_000)
 
 
 @dataclasses.dataclass(frozen=True)
 class DistillConfig:
     """Settings of the distill stage. `steps` 0 means: as many as the effort pays for, from the MACs of teacher and student.
 
-    `batch` 0 means: about 65,000 output pixels, at least 4 and at most 64 samples.
+    `batch` 0 means: about 65,000 output pixels, at least 4 and at most 64 samples. `patience` is the number of evaluations
+    without a better held-out picture after which training stops; 0: never. `workers` is the number of processes that prepare
+    inputs ahead of the step; 0: the training process does it.
     """
 
     steps: int = within(0, low=0)
@@ -82,9 +157,16 @@ class DistillConfig:
     clip_norm: float = within(1.0, low=0.0)
     ema: float = within(0.995, low=0.0, high=0.99999)
     checkpoint_every: int = within(200, low=1)
-    evaluate_every: int = within(200, low=1)
+    evaluate_every: int = within(100, low=1)
     held_out: int = within(8, low=1, high=10_000)
+    patience: int = within(0, low=0)
+    workers: int = within(0, low=0, high=64)
+    arithmetic: TrainingArithmetic = TrainingArithmetic.AUTO
+    memory_format: MemoryFormat = MemoryFormat.AUTO
+    compile: bool = False
+    balance: Balance = Balance.NONE
     losses: LossConfig = LossConfig()
+    adversary: AdversaryConfig = AdversaryConfig()
     augment: AugmentConfig = AugmentConfig()
 
 
@@ -185,7 +267,7 @@ def _check_export(export: ExportConfig, where: str) -> None:
 
 def _check_distill(distill: DistillConfig, where: str) -> None:
     losses = distill.losses
-    if not any(dataclasses.astuple(losses)):
+    if not any(dataclasses.astuple(dataclasses.replace(losses, total_variation=0.0))):  # alone it asks for one flat colour
         raise RecipeError(
             f"{where}: distill.losses are all 0: there is nothing to learn from", hint="set l1 to 1, or unlist distill"
         )

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgegen.graph import count_macs, count_params
 from edgegen.outcome import Decided
+from edgegen.plan.compared import prediction_rows
 from edgegen.quality.metrics import Quality
 from edgegen.report.model import (
     BenchRow,
@@ -54,6 +55,7 @@ def report_data(
         candidates=tuple(_candidate(j, measured) for j in judged),
         rows=tuple(_pictures(run, cases)),
         stages=_stages(run.student),
+        predictions=prediction_rows(request, run.student, chosen, measured["record"]),
         placement=_placement(chosen),
         bench=_bench_rows(measured),
         warnings=decided.warnings,

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from edgegen.errors import CheckpointError, RecipeError, nearest
-from edgegen.recipe import STAGES, Effort, Recipe, load_recipe
+from edgegen.recipe import STAGES, Effort, Opponent, Recipe, load_recipe
 from edgegen.spec import Budget, parse_bytes, parse_resolution, parse_seconds
 from edgegen.target import TargetProfile, resolve_target
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One run: the checkpoint, where it shall run, what it may cost, and how. `rank` counts processes that train together."""
+    """One run: the checkpoint, where it shall run, what it may cost, and how. `rank` counts processes that train together.
+
+    `goal_s` is what pruning aims at instead of the latency budget: an option of a plan. The verdict is told by the budget.
+    """
 
     checkpoint: Path
     target: TargetProfile
@@ -31,8 +34,15 @@ class Request:
     arch: str | None = None
     trust: bool = False
     discriminator: Path | None = None
+    perceptual: Path | None = None
     log_dir: Path | None = None
     rank: int = 0
+    goal_s: float | None = None
+
+    @property
+    def prune_to_s(self) -> float | None:
+        """The latency in seconds that pruning aims at; None: what the recipe says."""
+        return self.budget.latency_s if self.goal_s is None else self.goal_s
 
     def goes_to(self, stage: str) -> bool:
         """Whether the run reaches `stage`, as far as --until lets it."""
@@ -67,6 +77,17 @@ def make_request(checkpoint: Path, *, target: str, recipe: str, out: Path | None
         resolution=parse_resolution(resolution) if resolution else None,
         **options,
     )
+
+
+def require_loss_files(request: Request) -> None:
+    """Raise RecipeError when the run will distill with a loss whose network the recipe wants and no file brings."""
+    distill = request.recipe.distill
+    if "distill" not in request.recipe.stages or not request.goes_to("distill"):
+        return
+    if distill.losses.adversarial and request.discriminator is None and distill.adversary.discriminator is not Opponent.NEW:
+        raise RecipeError("losses.adversarial is set but there is no discriminator", hint="give its checkpoint, or set it to 0")
+    if distill.losses.perceptual and request.perceptual is None:
+        raise RecipeError("losses.perceptual is set but there is no network", hint="give its weights: --perceptual FILE")
 
 
 def _neighbour(checkpoint: Path) -> str:

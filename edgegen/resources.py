@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgegen.errors import EdgegenError, RecipeError, StorageError, nearest
 
-KINDS = ("targets", "calibration", "recipes")
+KINDS = ("targets", "ops", "calibration", "recipes")
 """The folders of TOML files; `edgegen cp KIND/NAME` copies from them."""
 
 

@@ -10,7 +10,7 @@ from edgegen.errors import TargetError, nearest
 from edgegen.resources import looks_like_path, resource_names, resource_path
 from edgegen.spec import Precision
 from edgegen.strict_toml import read_toml
-from edgegen.target_schema import Evidence, Figure, Rewrite, Software, TargetProfile
+from edgegen.target_schema import Evidence, Figure, PrecisionRule, Rewrite, Software, TargetProfile
 
 __all__ = ["Evidence", "Figure", "Rewrite", "TargetProfile", "list_targets", "load_target", "read_target", "resolve_target"]
 
@@ -72,6 +72,8 @@ def _contradictions(profile: TargetProfile, stem: str) -> Iterator[str]:
         ("power_modes.name", [mode.name for mode in profile.power_modes]),
         ("power_modes.nvpmodel_id", ids),
         ("sources.id", [source.id for source in profile.sources]),
+        ("precision_rules.unit", [rule.unit for rule in profile.precision_rules]),
+        ("accelerators.unit", [accelerator.unit for accelerator in profile.accelerators]),
         ("aliases", [*profile.aliases]),
         ("budgets.aliases", [alias for budget in profile.budgets for alias in budget.aliases]),
     ):
@@ -95,6 +97,9 @@ def _loose_ends(profile: TargetProfile) -> Iterator[str]:
     for budget in profile.budgets:
         if set(budget.aliases) - set(profile.aliases) or (budget.share and budget.share.value > 1):
             yield f"budgets: '{budget.use}' has an alias that is not one of aliases, or a share above 1"
+    for table in (*(t for b in profile.backends for t in b.op_tables), *(a.op_table for a in profile.accelerators)):
+        if table and table not in resource_names("ops"):
+            yield f"'{table}' is not an op table: {nearest(table, resource_names('ops'))}"
     for rule in profile.detect:
         if not rule.file.startswith(_READABLE) or ".." in rule.file or bool(rule.contains) == bool(rule.regex):
             yield f"detect: '{rule.file}' is not a file edgegen may read, or has not exactly one of contains and regex"
@@ -106,8 +111,9 @@ def _loose_ends(profile: TargetProfile) -> Iterator[str]:
 def _unsourced(profile: TargetProfile) -> Iterator[str]:
     """Yield claims without evidence: a seen number needs a source, a derived one a source or a note that shows the arithmetic."""
     known = {source.id for source in profile.sources}
-    claims: list[tuple[str, Figure | Software]] = [*profile.figures().items()]
+    claims: list[tuple[str, Figure | Software | PrecisionRule]] = [*profile.figures().items()]
     claims += [(f"software[{i}]", row) for i, row in enumerate(profile.software)]
+    claims += [(f"precision_rules[{i}]", rule) for i, rule in enumerate(profile.precision_rules)]
     for key, claim in claims:
         if claim.source and claim.source not in known:
             yield f"{key}: source '{claim.source}' is not one of sources"

@@ -23,11 +23,12 @@ _PEAKS = {
 
 
 class Evidence(str, enum.Enum):
-    """How sure a number is: seen in a source, derived from seen numbers by arithmetic, or general knowledge not checked again."""
+    """How sure a number is: seen in a source, derived from seen numbers, general knowledge, or measured by this repository."""
 
     SEEN = "S"
     DERIVED = "D"
     UNVERIFIED = "K"
+    MEASURED = "M"
 
 
 class Rewrite(str, enum.Enum):
@@ -154,10 +155,55 @@ class Software:
 
 @dataclasses.dataclass(frozen=True)
 class BackendSupport:
-    """A back end of the device and the precisions worth trying there."""
+    """A back end of the device and the precisions worth trying there.
+
+    `device` is what OpenVINO calls the engine. `op_tables` name files of `ops/`: a node must pass all of them, because one
+    artifact serves every software row. `least_int8_share` is the part of the computing layers that must run in int8.
+    """
 
     id: Backend
     precisions: tuple[Precision, ...]
+    note: str = ""
+    device: str = matching(r"(CPU|GPU|NPU)?", "")
+    op_tables: tuple[str, ...] = ()
+    least_int8_share: float | None = within(None, low=0.0, high=1.0)
+
+
+class Granularity(str, enum.Enum):
+    """How many scales a quantised tensor has."""
+
+    PER_TENSOR = "per-tensor"
+    PER_CHANNEL = "per-channel"
+
+
+class Zero(str, enum.Enum):
+    """Where the zero of a quantised tensor lies."""
+
+    SYMMETRIC = "symmetric"
+    ASYMMETRIC = "asymmetric"
+
+
+@dataclasses.dataclass(frozen=True)
+class PrecisionRule:
+    """How one engine wants its int8: `transposed` are the weights of transposed convolutions. Absent: not known."""
+
+    unit: str = matching(_WORD)
+    weights: Granularity | None = None
+    transposed: Granularity | None = None
+    activations: Zero | None = None
+    evidence: Evidence = Evidence.UNVERIFIED
+    source: str = matching(f"({_WORD})?", "")
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    """An engine of the device for which edgegen has no back end: what its maker's tools are, and its op table if there is one."""
+
+    unit: str = matching(_WORD)
+    name: str = matching(r".{1,80}")
+    toolchain: str = matching(r".{0,120}", "")
+    op_table: str = ""
     note: str = ""
 
 
@@ -211,6 +257,8 @@ class TargetProfile:
     software: tuple[Software, ...] = ()
     budgets: tuple[FrameBudget, ...] = ()
     predict: Prediction | None = None
+    precision_rules: tuple[PrecisionRule, ...] = ()
+    accelerators: tuple[Accelerator, ...] = ()
     sources: tuple[Source, ...] = ()
 
     @property

@@ -93,7 +93,7 @@ def write_picture_checkpoint(folder: Path) -> Path:
         "        super().__init__(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1), nn.Sigmoid())\n\n"
         "class Squeezing(nn.Sequential):\n"
         "    def __init__(self):\n"
-        "        super().__init__(nn.Conv2d(3, 8, 3, padding=1), nn.AdaptiveAvgPool2d(8), nn.Conv2d(8, 3, 3, padding=1))\n\n"
+        "        super().__init__(nn.Conv2d(3, 8, 3, padding=1), nn.AdaptiveAvgPool2d(7), nn.Conv2d(8, 3, 3, padding=1))\n\n"
         "class Strange(nn.Sequential):\n"
         "    def __init__(self):\n"
         "        super().__init__(nn.Conv2d(3, 8, 3, padding=1), nn.RReLU(), nn.Conv2d(8, 3, 3, padding=1))\n"

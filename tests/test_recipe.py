@@ -74,6 +74,9 @@ def test_an_edited_copy_is_read(tmp_path: Path) -> None:
         ("precisions = []", 'precisions = ["int8", "int8"]', "twice", "once"),
         ("steps = 0  ", "steps = 50  ", "warmup_steps is 50 but distill.steps is 50", "warm-up"),
         ('pixels = "auto"', 'pixels = "maybe"', "rewrite.pixels is 'maybe'", "yes, no, auto"),
+        ('balance = "none"', 'balance = "even"', "distill.balance is 'even'", "none, gradient"),
+        ('discriminator = "given"', 'discriminator = "big"', "distill.adversary.discriminator is 'big'", "given, shrunk, new"),
+        ("r1_every = 16", "r1_every = 0", "distill.adversary.r1_every is 0", "at least 1"),
     ],
 )  # fmt: skip
 def test_a_bad_setting_is_refused_with_the_way_out(tmp_path: Path, old: str, new: str, fact: str, hint: str) -> None:
@@ -94,10 +97,17 @@ def test_a_distillation_without_losses_is_a_contradiction(tmp_path: Path) -> Non
         load_recipe(edited(tmp_path, ("l1 = 1.0", "l1 = 0"), ("ssim = 0.3", "ssim = 0"), ("feature = 0.02", "feature = 0")))
 
 
+def test_a_student_that_only_has_to_be_smooth_has_nothing_to_learn_from(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="nothing to learn from"):
+        load_recipe(edited(tmp_path, ("l1 = 1.0", "l1 = 0"), ("ssim = 0.3", "ssim = 0"), ("feature = 0.02", "feature = 0"),
+                           ("total_variation = 0.0", "total_variation = 1")))  # fmt: skip
+
+
 def test_the_readme_lists_every_key_with_its_default() -> None:
     readme = (resource_folder("recipes") / "README.md").read_text()
     recipe = Recipe("a", "b", ())
-    for section in (recipe.rewrite, recipe.prune, recipe.distill, recipe.distill.losses, recipe.distill.augment, recipe.export,
+    for section in (recipe.rewrite, recipe.prune, recipe.distill, recipe.distill.losses, recipe.distill.adversary,
+                    recipe.distill.augment, recipe.export,
                     recipe.verify, recipe.bench):  # fmt: skip
         for field in dataclasses.fields(section):
             if not dataclasses.is_dataclass(getattr(section, field.name)):

@@ -11,6 +11,7 @@ from edgegen.errors import TargetError
 from edgegen.resources import resource_folder, resource_names
 from edgegen.spec import Backend, Precision
 from edgegen.target import Evidence, list_targets, load_target, read_target, resolve_target
+from edgegen.target_schema import Granularity
 
 
 def edited(folder: Path, *replacements: tuple[str, str], name: str = "jetson-orin-nano") -> Path:
@@ -29,24 +30,58 @@ def test_a_built_in_target_obeys_the_schema(name: str) -> None:
     profile = load_target(name)
     assert profile.id == name
     assert profile.local == (name == "host")
-    assert profile.local == (profile.predict is None)
+    assert not (profile.local and profile.predict)
     json.dumps(profile.to_json())
     for key, figure in profile.figures().items():
         assert figure.evidence is not Evidence.SEEN or figure.source, key
 
 
+PREDICTED = {
+    "drive-agx-orin", "intel-n100", "jetson-agx-orin", "jetson-orin-nano", "jetson-orin-nano-15w", "jetson-orin-nx",
+    "raspberry-pi-4", "raspberry-pi-5", "snapdragon-xr2-gen2",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", [name for name in resource_names("targets") if name != "host"])
-def test_a_device_that_is_not_here_can_be_predicted_at_its_best_precisions(name: str) -> None:
+def test_a_device_that_is_not_here_is_predicted_at_its_best_precisions_or_says_that_it_is_not(name: str) -> None:
     profile = load_target(name)
-    assert profile.memory_bytes_per_s is not None
-    for precision in profile.precisions:
-        assert profile.macs_per_s(precision) is not None, precision
+    known = [profile.macs_per_s(precision) is not None for precision in profile.precisions]
+    assert all(known) == (name in PREDICTED)
+    if name in PREDICTED:
+        assert profile.memory_bytes_per_s is not None
+    else:
+        assert any("not predicted" in note or "no path to this GPU" in note for note in profile.notes)
 
 
 def test_the_targets_of_the_documentation_exist_and_host_comes_first() -> None:
     assert [profile.id for profile in list_targets()] == [
-        "host", "automotive-orin", "intel-n100", "jetson-agx-orin", "jetson-orin-nano", "raspberry-pi-5", "snapdragon-xr2-gen2",
+        "host", "a311d", "atom-automotive", "coral", "core-ultra-cpu", "core-ultra-gpu", "core-ultra-npu", "drive-agx-orin",
+        "imx8m-plus", "imx93", "intel-n100", "jetson-agx-orin", "jetson-agx-thor", "jetson-nano", "jetson-orin-nano",
+        "jetson-orin-nano-15w", "jetson-orin-nx", "jetson-xavier-nx", "r-car-v4h", "raspberry-pi-4", "raspberry-pi-5", "rk3588",
+        "sa8295p", "snapdragon-8-gen3", "snapdragon-xr2-gen2", "tda4vm",
     ]  # fmt: skip
+
+
+def test_an_automotive_profile_says_that_pictures_are_not_for_safety_functions_and_judges_the_tail() -> None:
+    for profile in list_targets():
+        if profile.scene == "automotive":
+            assert "must not feed an ASIL-rated function" in " ".join(profile.notes)
+            assert profile.budgets[0].tail == 0.999
+
+
+def test_an_engine_without_a_back_end_is_listed_as_an_accelerator_and_not_as_a_back_end() -> None:
+    engines = {(profile.id, a.unit): a for profile in list_targets() for a in profile.accelerators}
+    assert engines["imx93", "npu"].op_table == "ethos-u65" and engines["coral", "tpu"].op_table == "edge-tpu"
+    assert "TIDL" in engines["tda4vm", "mma"].toolchain and "RKNN" in engines["rk3588", "npu"].toolchain
+    assert not any(row.supported for name in ("jetson-nano", "jetson-xavier-nx") for row in load_target(name).software)
+
+
+def test_every_device_says_how_its_int8_is_scaled() -> None:
+    rules = {(profile.id, rule.unit): rule for profile in list_targets() for rule in profile.precision_rules}
+    assert rules["jetson-orin-nano", "gpu"].transposed is Granularity.PER_TENSOR
+    assert rules["raspberry-pi-4", "cpu"].transposed is Granularity.PER_CHANNEL
+    assert rules["imx8m-plus", "npu"].weights is Granularity.PER_TENSOR
+    assert not [p.id for p in list_targets() if Precision.INT8 in p.precisions and not p.precision_rules]
 
 
 def test_host_is_measured_and_nothing_about_it_is_predicted() -> None:
@@ -74,7 +109,9 @@ def test_sparse_tops_are_never_predicted_with(tmp_path: Path) -> None:
         ("jetson", "jetson-orin-nano", None),
         ("smart-home", "raspberry-pi-5", 0.3),
         ("ar", "snapdragon-xr2-gen2", 0.0139 * 0.3),
-        ("automotive", "automotive-orin", 0.0333 * 0.6),
+        ("automotive", "drive-agx-orin", 0.0333 * 0.6),
+        ("automotive-orin", "drive-agx-orin", None),
+        ("jetson-orin-nano-super", "jetson-orin-nano", None),
         ("jetson-agx-orin", "jetson-agx-orin", None),
     ],
 )
@@ -93,6 +130,7 @@ def test_an_alias_belongs_to_one_target_and_is_no_id() -> None:
 def test_a_power_mode_on_the_nano_is_not_what_its_number_suggests() -> None:
     modes = {mode.name: mode.nvpmodel_id for mode in load_target("jetson-orin-nano").power_modes}
     assert modes == {"15W": 0, "25W": 1, "MAXN_SUPER": 2, "7W": 3}
+    assert {mode.name: mode.nvpmodel_id for mode in load_target("jetson-orin-nx").power_modes}["MAXN_SUPER"] == 0
 
 
 def test_software_rows_tie_jetpack_to_tensorrt_and_python() -> None:
@@ -137,6 +175,9 @@ def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path: Path) -> None:
         ("int8 = { value = 0.2", "int9 = { value = 0.2", "predict.utilisation.int9"),
         ("int8 = { value = 0.2", "int8 = { value = 20", "predict.utilisation.int8"),
         ("channel_multiple = 32", "channel_multiple = 0", "channel_multiple is 0"),
+        ('"tensorrt-10.16"', '"tensorrt-10.6"', "'tensorrt-10.6' is not an op table: did you mean"),
+        ('activations = "symmetric"', 'activations = "symetric"', "precision_rules[0].activations is 'symetric'"),
+        ('"symmetric"\nevidence = "S"\nsource = "tensorrt-docs"', '"symmetric"\nevidence = "S"', "rules[0]: evidence S"),
     ],
 )  # fmt: skip
 def test_a_profile_that_breaks_the_schema_is_refused(tmp_path: Path, old: str, new: str, fact: str) -> None:

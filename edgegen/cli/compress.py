@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Annotated
@@ -37,7 +38,9 @@ def compress(
     arch: Annotated[str | None, typer.Option(help="Your own class for an unknown family: file.py:Net. Needs --trust.")] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Allow the code named by --arch to run.")] = False,
     discriminator: Annotated[Path | None, typer.Option(help="Checkpoint of the discriminator, for the adversarial loss.")] = None,
+    perceptual: Annotated[Path | None, typer.Option(help="Weights of VGG16 or LPIPS, for the perceptual loss.")] = None,
     log_dir: Annotated[Path | None, typer.Option(help="Write TensorBoard scalars and image grids here.")] = None,
+    option: Annotated[int | None, typer.Option(help="Run this option of `edgegen plan`.", min=1, max=3)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Rewrite, prune, distill, quantise, export, verify, bundle and benchmark a generator for a device."""
@@ -46,12 +49,21 @@ def compress(
     request = make_request(
         checkpoint, target=target, resolution=resolution, latency=latency, fps=fps, max_size=max_size, max_memory=max_memory,
         min_ssim=min_ssim, data=data, out=out, effort=effort, recipe=recipe, seed=seed, resume=resume, start=start, until=until,
-        arch=arch, trust=trust, discriminator=discriminator, log_dir=log_dir, rank=int(os.environ.get("RANK", "0")),
+        arch=arch, trust=trust, discriminator=discriminator, perceptual=perceptual, log_dir=log_dir,
+        rank=int(os.environ.get("RANK", "0")),
     )  # fmt: skip
     from edgegen.pipeline import compress as run_pipeline
+    from edgegen.pipeline import latency_model
 
     with console.progress() as progress:
-        outcome = run_pipeline(request, Silent() if request.rank else progress)
+        told = Silent() if request.rank else progress
+        if option is not None:
+            from edgegen.plan import find_option
+
+            found = find_option(request, option, model_for=latency_model, progress=told)
+            told.note(f"option {found.number}, {found.name}: {found.latency_s * 1e3:.3g} ms ({found.latency_label})")
+            request = dataclasses.replace(request, goal_s=found.latency_s)
+        outcome = run_pipeline(request, told)
     if request.rank:
         return
     if json:

@@ -40,7 +40,7 @@ def inspect(
         console.json({**inspection.to_json(), "targets": [_target_json(*entry) for entry in told]})
         return
     _show(inspection)
-    console.table("Targets", ("target", "back end", "layers that do not simply run"), [_target_row(*entry) for entry in told])
+    console.table("Targets", ("targets", "back end", "layers that do not simply run"), _target_rows(told))
 
 
 def _show(inspection: Inspection) -> None:
@@ -77,10 +77,14 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _target_row(target: TargetProfile, findings: Sequence[Finding]) -> tuple[str, str, str]:
-    groups = Counter((finding.action.value, finding.kind, finding.reason) for finding in findings)
-    lines = [f"{count} {kind}: {action} ({reason})" for (action, kind, reason), count in groups.items()]
-    return (target.id, target.backend.value, "\n".join(lines) or "none")
+def _target_rows(told: Sequence[tuple[TargetProfile, Sequence[Finding]]]) -> list[tuple[str, str, str]]:
+    """Return one row for all targets of which the same is to be told."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for target, findings in told:
+        groups = Counter((finding.action.value, finding.kind, finding.reason) for finding in findings)
+        lines = [f"{count} {kind}: {action} ({reason})" for (action, kind, reason), count in groups.items()]
+        alike.setdefault((target.backend.value, "\n".join(lines) or "none"), []).append(target.id)
+    return [(", ".join(names), backend, text) for (backend, text), names in alike.items()]
 
 
 def _target_json(target: TargetProfile, findings: Sequence[Finding]) -> dict[str, Any]:

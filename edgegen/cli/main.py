@@ -20,8 +20,11 @@ from edgegen.cli.bench import bench
 from edgegen.cli.compress import compress
 from edgegen.cli.cp import cp
 from edgegen.cli.inspect import inspect
+from edgegen.cli.plan import plan
+from edgegen.cli.preflight import preflight
 from edgegen.cli.report import report
 from edgegen.cli.run import run
+from edgegen.cli.sweep import sweep
 from edgegen.cli.targets import targets
 from edgegen.errors import EdgegenError, StorageError
 
@@ -35,7 +38,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            goes_on = ctx.invoked_subcommand == "compress"
+            goes_on = ctx.invoked_subcommand in ("compress", "sweep")
             console.note("interrupted; run the same command with --resume to continue" if goes_on else "interrupted")
             raise typer.Exit(_INTERRUPTED) from None
 
@@ -44,7 +47,7 @@ app = typer.Typer(
     name="edgegen", cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
     help="Trained image generators in real time on small devices.",
 )  # fmt: skip
-for command in (compress, inspect, run, bench, report, targets, cp):
+for command in (plan, compress, sweep, inspect, preflight, run, bench, report, targets, cp):
     app.command()(command)
 
 

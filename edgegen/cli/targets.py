@@ -11,7 +11,7 @@ from edgegen.cli import console
 from edgegen.errors import TargetError, nearest
 from edgegen.target import TargetProfile, list_targets, resolve_target
 
-_EVIDENCE = {"S": "seen", "D": "derived", "K": "unverified"}
+_EVIDENCE = {"S": "seen", "D": "derived", "K": "unverified", "M": "measured here"}
 
 
 def targets(
@@ -55,7 +55,8 @@ def _list(profiles: list[TargetProfile], *, as_json: bool) -> None:
 def _summary(profile: TargetProfile) -> tuple[str, ...]:
     budget = f"{profile.frame_budget_s * 1e3:.3g} ms" if profile.frame_budget_s else "-"
     precisions = ", ".join(precision.value for precision in profile.precisions)
-    latency = "measured" if profile.local else "predicted"
+    known = all(profile.macs_per_s(precision) for precision in profile.precisions)
+    latency = "measured" if profile.local else "predicted" if known else "not predicted"
     aliases = ", ".join(profile.aliases) or "-"
     return (profile.id, profile.title, profile.scene, profile.backend.value, precisions, latency, budget, aliases)
 

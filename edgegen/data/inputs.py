@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +19,9 @@ from edgegen.spec import ComponentSpec, Kind, TensorSpec
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+
+_DRAWN_POOL = 1024  # a view of inputs that are drawn, not photographed
 
 
 class Inputs(Protocol):
@@ -39,6 +43,14 @@ class Inputs(Protocol):
 
     def train_truth(self, step: int, batch: int, augment: AugmentConfig) -> torch.Tensor | None:
         """Return, for a super-resolver, the pictures (N, C, H, W) in [0, 1] that `train` reduced at `step`; else None."""
+        ...
+
+    def pool_size(self, augment: AugmentConfig) -> int:
+        """Return how many different training inputs there are under `augment`; 0: endlessly many (`augment.views` is 0)."""
+        ...
+
+    def positions(self, step: int, batch: int, augment: AugmentConfig) -> list[int]:
+        """Return where in the pool the inputs of `step` lie: equal positions, equal inputs. `augment.views` must not be 0."""
         ...
 
     def held_out(self, count: int) -> list[tuple[np.ndarray, ...]]:
@@ -79,7 +91,7 @@ def open_inputs(spec: ComponentSpec, folder: Path | None, *, calibration: str, s
         else:
             sources.append(DrawnSource(tensor, seed=seed, index=index))
     digest = _digest(spec, settings, gallery, (seed, held_out))
-    return _SourceInputs(tuple(sources), settings, digest, _describe(settings, gallery, folder, sources))
+    return _SourceInputs(tuple(sources), settings, seed, digest, _describe(settings, gallery, folder, sources))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,17 +100,44 @@ class _SourceInputs:
 
     sources: tuple[Source, ...]
     settings: CalibrationSet
+    seed: int
     digest: str
     description: str
 
     def train(self, step: int, batch: int, augment: AugmentConfig) -> tuple[torch.Tensor, ...]:
-        return tuple(source.train(step, batch, augment) for source in self.sources)
+        if not augment.views:
+            return tuple(source.train(step, batch, augment) for source in self.sources)
+        import numpy as np
+        import torch
+
+        positions = self.positions(step, batch, augment)
+        arrays = ([source.pooled(position, augment) for position in positions] for source in self.sources)
+        return tuple(torch.from_numpy(np.concatenate(one)) for one in arrays)
 
     def train_truth(self, step: int, batch: int, augment: AugmentConfig) -> torch.Tensor | None:
         for source in self.sources:
             if isinstance(source, PictureSource) and source.reduces:
+                if augment.views:
+                    return source.pooled_truth(self.positions(step, batch, augment), augment)
                 return source.train_truth(step, batch, augment)
         return None
+
+    def pool_size(self, augment: AugmentConfig) -> int:
+        return self._pictures() * augment.views
+
+    def positions(self, step: int, batch: int, augment: AugmentConfig) -> list[int]:
+        pictures = self._pictures()
+        found, orders = [], {}
+        for index in range(step * batch, (step + 1) * batch):
+            passes, within_pass = divmod(index, pictures)
+            if passes not in orders:
+                orders[passes] = random.Random(f"{self.seed}:pool pass:{passes}").sample(range(pictures), pictures)
+            found.append(orders[passes][within_pass] * augment.views + passes % augment.views)
+        return found
+
+    def _pictures(self) -> int:
+        """Return how many pictures are trained on; without pictures, how many latents a view stands for."""
+        return min([source.training_count for source in self.sources if isinstance(source, PictureSource)] or [_DRAWN_POOL])
 
     def held_out(self, count: int) -> list[tuple[np.ndarray, ...]]:
         return [tuple(source.held_out(i) for source in self.sources) for i in range(self._available(count))]

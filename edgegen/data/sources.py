@@ -30,6 +30,10 @@ class Source(Protocol):
         """Return the batch of training step `step`; the same step gives the same batch."""
         ...
 
+    def pooled(self, position: int, augment: AugmentConfig) -> np.ndarray:
+        """Return input `position` of the pool of fixed views, batch axis 1: a function of the position alone."""
+        ...
+
     def held_out(self, position: int) -> np.ndarray:
         """Return a held-out input in the layout of the spec, batch axis 1."""
         ...
@@ -61,16 +65,20 @@ class PictureSource:
         import numpy as np
         import torch
 
-        return torch.from_numpy(np.concatenate([self._training_input(step * batch + i, augment) for i in range(batch)]))
+        views = [self._training_view(step * batch + i, augment) for i in range(batch)]
+        return torch.from_numpy(np.concatenate([self._training_input(*view, augment) for view in views]))
 
     def train_truth(self, step: int, batch: int, augment: AugmentConfig) -> torch.Tensor:
         """Return the pictures (N, C, H, W), float in [0, 1] at the output size, that the inputs of `step` were reduced from."""
-        import numpy as np
-        import torch
+        return _as_truth([self._training_view(step * batch + i, augment)[0] for i in range(batch)])
 
-        views = [self._training_view(step * batch + i, augment)[0] for i in range(batch)]
-        pictures = np.stack([_as_picture(view) for view in views])
-        return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+    def pooled(self, position: int, augment: AugmentConfig) -> np.ndarray:
+        """Return fixed view `position` % views of training picture `position` // views."""
+        return self._training_input(*self._pooled_view(position, augment), augment)
+
+    def pooled_truth(self, positions: list[int], augment: AugmentConfig) -> torch.Tensor:
+        """Return the pictures (N, C, H, W), float in [0, 1], that the pooled inputs at `positions` were reduced from."""
+        return _as_truth([self._pooled_view(position, augment)[0] for position in positions])
 
     def held_out(self, position: int) -> np.ndarray:
         """Return a held-out picture as at run time."""
@@ -92,14 +100,19 @@ class PictureSource:
         passes, within_pass = divmod(index, self.training_count)
         order = list(self._split.train)
         random.Random(f"{self._seed}:pass:{passes}").shuffle(order)
-        rng = random.Random(f"{self._seed}:view:{index}")
-        large = dataclasses.replace(augment, crop=augment.crop * self._scale)
-        return random_view(self._gallery[order[within_pass]], self._large_frame(), large, rng), rng
+        return self._view(order[within_pass], augment, random.Random(f"{self._seed}:view:{index}"))
 
-    def _training_input(self, index: int, augment: AugmentConfig) -> np.ndarray:
+    def _pooled_view(self, position: int, augment: AugmentConfig) -> tuple[Image, random.Random]:
+        rng = random.Random(f"{self._seed}:pooled:{position}")
+        return self._view(self._split.train[position // augment.views], augment, rng)
+
+    def _view(self, picture: int, augment: AugmentConfig, rng: random.Random) -> tuple[Image, random.Random]:
+        large = dataclasses.replace(augment, crop=augment.crop * self._scale)
+        return random_view(self._gallery[picture], self._large_frame(), large, rng), rng
+
+    def _training_input(self, view: Image, rng: random.Random, augment: AugmentConfig) -> np.ndarray:
         import numpy as np
 
-        view, rng = self._training_view(index, augment)
         if self._scale > 1:
             size = dataclasses.replace(self._frame, height=view.height // self._scale, width=view.width // self._scale)
             view = whole_view(view, size)
@@ -163,6 +176,12 @@ class DrawnSource:
             return torch.randn(shape, generator=generator)
         return torch.rand(shape, generator=generator) * (self._tensor.high - self._tensor.low) + self._tensor.low
 
+    def pooled(self, position: int, augment: AugmentConfig) -> np.ndarray:
+        """Return the input of a seed of 63 random bits: one that is held out is as unlikely as in endless training."""
+        from edgegen.runtime.latents import draw
+
+        return draw(self._tensor, random.Random(f"{self._seed}:pooled:{self._index}:{position}").getrandbits(63))
+
     def held_out(self, position: int) -> np.ndarray:
         """Return the input of the seed that belongs to `position`; the runtime draws the same from it."""
         return self._draw(position)
@@ -183,6 +202,13 @@ def as_input(given: np.ndarray, tensor: TensorSpec) -> np.ndarray:
 
     size = {"H": given.shape[0], "W": given.shape[1], "C": tensor.channels}
     return to_tensor(given, dataclasses.replace(tensor, shape=tuple(size[axis] for axis in tensor.layout.value)))
+
+
+def _as_truth(views: list[Image]) -> torch.Tensor:
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.stack([_as_picture(view) for view in views])).permute(0, 3, 1, 2).float() / 255
 
 
 def _as_picture(view: Image) -> np.ndarray:

@@ -2,5 +2,7 @@
 
 from edgegen.distill.discriminator import load_discriminator
 from edgegen.distill.loop import distill
+from edgegen.distill.perceptual import load_perceptual
+from edgegen.distill.slimmable import NestedResult, Sandwich, distill_nested
 
-__all__ = ["distill", "load_discriminator"]
+__all__ = ["NestedResult", "Sandwich", "distill", "distill_nested", "load_discriminator", "load_perceptual"]

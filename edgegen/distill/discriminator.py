@@ -1,4 +1,4 @@
-"""Rebuild a discriminator from the names and shapes of its tensors: the classic stacks of 4x4 convolutions.
+"""Rebuild a discriminator from the names and shapes of its tensors, cut it down, or draw a new one: stacks of 4x4 convolutions.
 
 Three endings are known: a linear layer or a convolution without bias that covers the whole map (DCGAN: one logit per image),
 and two convolutions of stride 1, the last with a bias (PatchGAN of pix2pix and CycleGAN: one logit per patch). Every other
@@ -7,16 +7,18 @@ convolution halves. LeakyReLU follows each but the last, behind the normalisatio
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from edgegen.errors import CheckpointError
+from edgegen.errors import CheckpointError, RecipeError
 
 _SLOPE = 0.2  # of LeakyReLU, in DCGAN, pix2pix and CycleGAN alike
 _HINT = "give a DCGAN or PatchGAN discriminator of 4x4 convolutions, or set losses.adversarial to 0"
+_WIDTH, _LEAST_WIDTH = 64, 8  # of the first layer: pix2pix's, and the least that a new or shrunk one keeps
 _Groups = dict[str, dict[str, torch.Tensor]]
 
 
@@ -50,6 +52,72 @@ def load_discriminator(state: Mapping[str, torch.Tensor], resolution: tuple[int,
         if following is not None:
             layers.append(nn.LeakyReLU(_SLOPE))
     return Discriminator(layers, int(groups[names[0]]["weight"].shape[1])).eval()
+
+
+def new_discriminator(in_channels: int, side: int, *, share: float, seed: int) -> Discriminator:
+    """Return an untrained PatchGAN for pictures of at least `side` pixels in [-1, 1]: up to three halvings, one logit per patch.
+
+    Source: pix2pix (Isola et al. 2017), 64 channels that double; times `share`, the student's part of the teacher's width, as an
+    opponent must shrink with the student (GCC, Li et al. 2021). It sees the picture alone: what the input asks for, the losses
+    against the teacher tell. Without normalisation: R1 steadies it, and a picture's logits do not depend on its batch.
+    """
+    if side < 8:
+        raise RecipeError(f"a new discriminator cannot judge pictures of {side} pixels", hint="raise augment.crop to 8 or more")
+    random = torch.Generator().manual_seed(seed)
+    halvings = min(3, side.bit_length() - 3)
+    layers: list[nn.Module] = []
+    before = in_channels
+    for index in range(halvings + 1):
+        width = max(_LEAST_WIDTH, round(_WIDTH * share * 2**index / 8) * 8)
+        layers += [nn.Conv2d(before, width, 4, 2 if index < halvings else 1, 1), nn.LeakyReLU(_SLOPE)]
+        before = width
+    layers.append(nn.Conv2d(before, 1, 4, 1, 1))
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, a=_SLOPE, generator=random)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return Discriminator(layers, in_channels).eval()
+
+
+def shrink_discriminator(discriminator: Discriminator, share: float) -> Discriminator:
+    """Return a copy with about `share` of the channels between its layers, at least 8: those of the largest weights.
+
+    A channel's weight is the length of its filter times the factor of the normalisation behind it, as in network slimming.
+    """
+    layers, kept = list(discriminator.layers), torch.arange(discriminator.in_channels)
+    last = max(index for index, layer in enumerate(layers) if isinstance(layer, (nn.Conv2d, nn.Linear)))
+    made: list[nn.Module] = []
+    for index, layer in enumerate(layers):
+        if isinstance(layer, nn.Conv2d):
+            inputs = kept
+            kept = torch.arange(layer.out_channels) if index == last else _strongest(layer, layers[index + 1], share)
+            made.append(_cut_conv(layer, inputs, kept))
+        elif isinstance(layer, nn.Linear):
+            before = next(earlier.out_channels for earlier in layers[index::-1] if isinstance(earlier, nn.Conv2d))
+            weight = layer.weight.detach().view(layer.out_features, before, -1)[:, kept].flatten(1)
+            linear = nn.Linear(weight.shape[1], layer.out_features, bias=layer.bias is not None)
+            made.append(_filled(linear, {**layer.state_dict(), "weight": weight}))
+        elif isinstance(layer, (nn.BatchNorm2d, nn.InstanceNorm2d)):
+            norm = type(layer)(len(kept), affine=layer.affine, track_running_stats=layer.track_running_stats)
+            made.append(_filled(norm, {name: t[kept] if t.ndim else t for name, t in layer.state_dict().items()}))
+        else:
+            made.append(copy.deepcopy(layer))
+    return Discriminator(made, discriminator.in_channels).eval()
+
+
+def _strongest(layer: nn.Conv2d, behind: nn.Module, share: float) -> torch.Tensor:
+    """Return the output channels to keep, in order."""
+    strength = layer.weight.detach().flatten(1).norm(dim=1)
+    if isinstance(behind, (nn.BatchNorm2d, nn.InstanceNorm2d)) and behind.affine:
+        strength = strength * behind.weight.detach().abs()
+    count = min(len(strength), max(_LEAST_WIDTH, round(len(strength) * share)))
+    return strength.argsort(descending=True, stable=True)[:count].sort().values
+
+
+def _cut_conv(layer: nn.Conv2d, inputs: torch.Tensor, outputs: torch.Tensor) -> nn.Module:
+    conv = nn.Conv2d(len(inputs), len(outputs), 4, layer.stride, layer.padding, bias=layer.bias is not None)  # type: ignore[arg-type]
+    tensors = {"weight": layer.weight.detach()[outputs][:, inputs]}
+    return _filled(conv, tensors if layer.bias is None else {**tensors, "bias": layer.bias.detach()[outputs]})
 
 
 def _grouped(state: Mapping[str, torch.Tensor]) -> _Groups:

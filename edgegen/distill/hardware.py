@@ -1,16 +1,21 @@
-"""Where training runs: the device, its arithmetic, and which of several processes this is (`accelerate launch`)."""
+"""Where training runs: the device, its arithmetic, and which of several processes this is (`accelerate launch`).
+
+Sums over several threads are split by their number, so it decides bits as the arithmetic does: at 1 and at 2 threads the same
+run gives different weights, at 2 and 2 it gave equal ones in every trial, under load too. A run keeps the number it began with.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 
 from edgegen.errors import RecipeError
+from edgegen.recipe import DistillConfig, MemoryFormat, TrainingArithmetic
 
 
 class Arithmetic(str, enum.Enum):
@@ -21,12 +26,16 @@ class Arithmetic(str, enum.Enum):
     F16 = "f16"
 
 
+_LAYOUTS = {MemoryFormat.CONTIGUOUS: torch.contiguous_format, MemoryFormat.CHANNELS_LAST: torch.channels_last}
+
+
 @dataclasses.dataclass(frozen=True)
 class Hardware:
     """The device of this process among `process_count`, and accelerate's handle of it."""
 
     accelerator: Any
     arithmetic: Arithmetic
+    memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS
 
     @property
     def device(self) -> torch.device:
@@ -43,6 +52,11 @@ class Hardware:
         """Whether this process is the one that reports and writes."""
         return self.accelerator.is_main_process
 
+    def numerics(self) -> dict[str, Any]:
+        """Return, as plain values, what bits depend on beside the device: a resumed run goes on with the same."""
+        threads = torch.get_num_threads()
+        return {"arithmetic": self.arithmetic.value, "memory_format": self.memory_format.value, "threads": threads}
+
     def autocast(self) -> contextlib.AbstractContextManager:
         """Return the context in which convolutions use `arithmetic`."""
         dtype = {Arithmetic.BF16: torch.bfloat16, Arithmetic.F16: torch.float16}.get(self.arithmetic)
@@ -52,9 +66,22 @@ class Hardware:
 
     def shard(self, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         """Return this process's equal part of a batch (N, ...), on the device: the parts of all make the batch."""
-        count = len(tensors[0]) // self.process_count
+        part = self.part(len(tensors[0]))
+        return tuple(self._laid_out(tensor[part].to(self.device)) for tensor in tensors)
+
+    def part(self, batch: int) -> slice:
+        """Return which samples of a batch this process computes."""
+        count = batch // self.process_count
         start = self.accelerator.process_index * count
-        return tuple(tensor[start : start + count].to(self.device) for tensor in tensors)
+        return slice(start, start + count)
+
+    def arrange(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Lay out the values of 4-d tensors, in place, in the memory format of this hardware."""
+        for tensor in tensors:
+            tensor.data = self._laid_out(tensor.data)
+
+    def _laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.contiguous(memory_format=_LAYOUTS[self.memory_format]) if tensor.ndim == 4 else tensor
 
     def average(self, tensors: Iterable[torch.Tensor]) -> None:
         """Replace each tensor, in place, by its mean over all processes, in one message."""
@@ -64,6 +91,14 @@ class Hardware:
         mean = self.accelerator.reduce(torch.cat([tensor.reshape(-1) for tensor in pending]), reduction="mean")
         for tensor, part in zip(pending, mean.split([tensor.numel() for tensor in pending]), strict=True):
             tensor.copy_(part.view_as(tensor))
+
+    def agree(self, value: Any) -> Any:
+        """Return what the first process calls this with; all must call it."""
+        if self.process_count == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value])[0]
 
     def wait(self) -> None:
         """Return when all processes are here."""
@@ -89,6 +124,28 @@ def open_hardware(arithmetic: Arithmetic | None = None, *, batch: int) -> Hardwa
             hint=f"set distill.batch to a multiple of {accelerator.num_processes}",
         )
     return Hardware(accelerator, chosen)
+
+
+def device_type() -> str:
+    """Return "cuda", "cpu" or another kind of device: where `open_hardware` will train."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found.type if found is not None else "cpu"
+
+
+def asked_arithmetic(config: DistillConfig) -> Arithmetic | None:
+    """Return what the recipe says, None for auto."""
+    return None if config.arithmetic is TrainingArithmetic.AUTO else Arithmetic(config.arithmetic.value)
+
+
+@contextlib.contextmanager
+def pinned_threads(count: int) -> Iterator[None]:
+    """Compute with `count` threads inside; the number that was set before comes back after."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fastest_arithmetic(device_type: str) -> Arithmetic:

@@ -1,7 +1,8 @@
-"""What the student is trained to make small: pure functions of tensors, each with its source.
+"""What the student is trained to make small, between pictures: pure functions of tensors, each with its source.
 
 Images are float batches (N, C, H, W), 0 = black, 1 = white (`visible` brings a generator's output there), so one weight means
-the same for every generator. Every loss is a scalar, a mean over the batch: means over equal shards average to the whole.
+the same for every generator. Every loss is a scalar, a mean over the batch: means over equal shards average to the whole, but
+for `latent_direction_loss`, which compares the pictures of a batch with each other. All of them want float32.
 """
 
 from __future__ import annotations
@@ -9,23 +10,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from edgegen.spec import TensorSpec
+from edgegen.pictures import visible as visible  # a loss is taken between visible pictures
 
 _C1, _C2 = 0.01**2, 0.03**2  # Wang et al. 2004, for a value range of 1
 _RADIUS, _SIGMA = 5, 1.5
-
-
-def visible(image: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
-    """Map `image` from `spec`'s value range to [0, 1], cut off as a display does; the gradient passes as if it were not cut.
-
-    A student that is brighter than white where the teacher is white makes no error; where the teacher is grey it is pulled
-    back. A plain clamp has no gradient there, no clamp at all would teach values that nobody sees. Without a range in `spec`
-    the values stay as they are.
-    """
-    if spec.low is None or spec.high is None:
-        return image.float()
-    scaled = (image.float() - spec.low) / (spec.high - spec.low)
-    return scaled + (scaled.clamp(0.0, 1.0) - scaled).detach()
+_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, from full to a sixteenth of the resolution
+_SMALLEST_STRUCTURE = 1e-4  # a power below 1 of zero has no finite slope
 
 
 def l1_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -60,13 +50,7 @@ def ssim(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     Source: Wang et al. 2004: 11x11 gaussian window of sigma 1.5, mirrored at the borders, mean over positions and channels:
     the same numbers as `edgegen.quality.metrics.ssim`. Images below 6 pixels get the largest window that fits.
     """
-    # one depthwise call for all five moments: 22 ms against 20-120 ms as matrix products at (4, 3, 128..256, 128..256)
-    moments = _blur(torch.cat([student, teacher, student**2, teacher**2, student * teacher], dim=1))
-    mean_a, mean_b, square_a, square_b, product = moments.chunk(5, dim=1)
-    variance_a = (square_a - mean_a**2).clamp_min(0.0)
-    variance_b = (square_b - mean_b**2).clamp_min(0.0)
-    structure = (2 * (product - mean_a * mean_b) + _C2) / (variance_a + variance_b + _C2)
-    luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
+    luminance, structure = _similarities(student, teacher)
     return (structure * luminance).mean(dim=(1, 2, 3))
 
 
@@ -75,48 +59,82 @@ def ssim_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     return 1.0 - ssim(student, teacher).mean()
 
 
-def feature_loss(student_tap: torch.Tensor, teacher_tap: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Return the mean absolute difference of two feature maps (N, C, H, W), in units of `scale`, the teacher's usual magnitude.
+def ms_ssim(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Return the multi-scale structural similarity (N,) of images in [0, 1]: 1 for identical ones. Differentiable.
 
-    Source: FitNets (Romero et al. 2015) and GAN Compression (Li et al. 2020): the student's map went through a learned 1x1
-    convolution; L1 as in the pilot that reached SSIM 0.62 on a style generator.
+    Source: Wang et al. 2003: contrast and structure at five halvings, luminance at the last. A scale counts while the shorter
+    side has the 11 pixels of a window, so pictures below 176 pixels have fewer scales, the first ones, whose weights are
+    raised to sum to 1 again: below 22 pixels it is the plain SSIM. A negative structure counts as almost none.
     """
-    return (student_tap.float() - teacher_tap.float()).abs().mean() / scale
+    scales = 1
+    while scales < len(_SCALE_WEIGHTS) and min(student.shape[-2:]) >> scales >= 2 * _RADIUS + 1:
+        scales += 1
+    if scales == 1:
+        return ssim(student, teacher)
+    weights, product = _SCALE_WEIGHTS[:scales], torch.ones(len(student), device=student.device)
+    for scale, weight in enumerate(weights):
+        luminance, structure = _similarities(student, teacher)
+        found = structure * luminance if scale == scales - 1 else structure
+        product = product * found.mean(dim=(1, 2, 3)).clamp_min(_SMALLEST_STRUCTURE) ** (weight / sum(weights))
+        student, teacher = F.avg_pool2d(student, 2), F.avg_pool2d(teacher, 2)
+    return product
 
 
-def adversarial_generator_loss(fake_logits: torch.Tensor) -> torch.Tensor:
-    """Return mean softplus(-logit), the non-saturating loss of the student. Source: Goodfellow et al. 2014."""
-    return F.softplus(-fake_logits).mean()
+def ms_ssim_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Return 1 - MS-SSIM, the mean over the batch. Source: Zhao et al. 2017 (loss functions for image restoration)."""
+    return 1.0 - ms_ssim(student, teacher).mean()
 
 
-def adversarial_discriminator_loss(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
-    """Return mean softplus(-real) + mean softplus(fake). Source: Goodfellow et al. 2014; real are the teacher's images."""
-    return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+def haar_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Return the mean absolute difference of the three high bands of one orthonormal Haar step; the low band is left alone.
 
-
-def hinge_generator_loss(fake_logits: torch.Tensor) -> torch.Tensor:
-    """Return -mean logit. Source: Lim and Ye 2017 (geometric GAN), as in SAGAN and GAN Compression's paired recipes."""
-    return -fake_logits.mean()
-
-
-def hinge_discriminator_loss(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
-    """Return mean max(0, 1 - real) + mean max(0, 1 + fake). Source: Lim and Ye 2017."""
-    return F.relu(1.0 - real_logits).mean() + F.relu(1.0 + fake_logits).mean()
-
-
-def r1_penalty(real_logits: torch.Tensor, real_images: torch.Tensor) -> torch.Tensor:
-    """Return mean over the batch of |d logit / d image|^2; `real_images` (N, C, H, W) must require a gradient.
-
-    Source: Mescheder et al. 2018. The graph is kept, so the penalty itself can be trained on.
+    Source: Wavelet KD (Zhang et al. 2022), for pictures of 128 pixels and more. An odd last row or column is left out.
     """
-    (slope,) = torch.autograd.grad(real_logits.sum(), real_images, create_graph=True)
-    return slope.square().sum(dim=(1, 2, 3)).mean()
+    height, width = (side - side % 2 for side in student.shape[-2:])
+    d = (student - teacher)[..., :height, :width]
+    a, b, c, e = d[..., ::2, ::2], d[..., ::2, 1::2], d[..., 1::2, ::2], d[..., 1::2, 1::2]
+    bands = torch.stack([a - b + c - e, a + b - c - e, a - b - c + e]) / 2  # across, down, diagonal
+    return bands.abs().mean()
+
+
+def total_variation_loss(student: torch.Tensor) -> torch.Tensor:
+    """Return the mean absolute slope across plus that down of the student's images; the teacher is not asked.
+
+    Source: Rudin et al. 1992; OMGD (Ren et al. 2021) adds it with a weight of 1e-5 to the *sum* over a picture of 256x256, which
+    is about 2 for this mean. Images of one row or column have none.
+    """
+    slopes = (student[..., :, 1:] - student[..., :, :-1], student[..., 1:, :] - student[..., :-1, :])
+    return torch.stack([slope.abs().mean() if slope.numel() else slope.sum() for slope in slopes]).sum()
+
+
+def latent_direction_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Return 1 - the cosine between what two latents change in the student's and in the teacher's picture, the mean over pairs.
+
+    Source: the latent-direction distillation of StyleKD (Xu et al. 2022), also in DCP (Chung et al. 2024). There, edited latents
+    give the directions, here the differences between all latents of the batch do: no further pictures are generated. Needs at
+    least two samples. It compares samples, so its means over shards are those over the pairs within shards, not over all pairs.
+    """
+    first, second = torch.triu_indices(len(student), len(student), offset=1, device=student.device)
+    ours, theirs = (images.flatten(1)[first] - images.flatten(1)[second] for images in (student, teacher))
+    return 1.0 - F.cosine_similarity(ours, theirs, dim=1).mean()
 
 
 def psnr_db(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Return the peak signal-to-noise ratio (N,) of images in [0, 1], in dB, at most 100 (identical images)."""
     mse = (student - teacher).square().mean(dim=(1, 2, 3))
     return -10.0 * torch.log10(mse.clamp_min(1e-10))
+
+
+def _similarities(student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the luminance and the contrast-and-structure terms of SSIM at every position, each (N, C, H, W)."""
+    # one depthwise call for all five moments: 22 ms against 20-120 ms as matrix products at (4, 3, 128..256, 128..256)
+    moments = _blur(torch.cat([student, teacher, student**2, teacher**2, student * teacher], dim=1))
+    mean_a, mean_b, square_a, square_b, product = moments.chunk(5, dim=1)
+    variance_a = (square_a - mean_a**2).clamp_min(0.0)
+    variance_b = (square_b - mean_b**2).clamp_min(0.0)
+    structure = (2 * (product - mean_a * mean_b) + _C2) / (variance_a + variance_b + _C2)
+    luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
+    return luminance, structure
 
 
 def _blur(images: torch.Tensor) -> torch.Tensor:

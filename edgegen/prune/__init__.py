@@ -1,92 +1,115 @@
-"""Structured pruning: remove channels until the latency estimate meets the budget."""
+"""Structured pruning: remove channels until the latency estimate meets the budget, and refit what is left."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
-from collections import defaultdict
-from typing import Any
-
-import torch
-from torch import fx
+from collections.abc import Mapping, Sequence
 
 from edgegen.generator import Generator, StageRecord
-from edgegen.graph import clean, count_macs, count_params, example_inputs
+from edgegen.graph import count_macs, count_params, example_inputs
 from edgegen.latency import LatencyModel
-from edgegen.layers import Reshape
 from edgegen.prune.allocate import Allocation, Goal, allocate, narrowest_s
-from edgegen.prune.groups import ChannelGroup, channel_groups
-from edgegen.prune.importance import unit_scores
+from edgegen.prune.cut import kept_channels, remove_units
+from edgegen.prune.front import FrontPoint, front
+from edgegen.prune.groups import channel_groups
+from edgegen.prune.importance import loss_curves
+from edgegen.prune.nested import build_nested
+from edgegen.prune.recover import Recovery, reconstruct
+from edgegen.prune.sensitivity import Samples
 from edgegen.prune.work import layer_works
 from edgegen.recipe import PruneConfig
 
+__all__ = ["FrontPoint", "Recovery", "build_nested", "front", "prune", "reconstruct", "remove_units"]
+
 
 def prune(
-    generator: Generator, config: PruneConfig, *, model: LatencyModel, budget_s: float | None, channel_multiple: int
+    generator: Generator,
+    config: PruneConfig,
+    *,
+    model: LatencyModel,
+    budget_s: float | None,
+    channel_multiple: int,
+    samples: Samples = (),
+    teacher: Generator | None = None,
+    seed: int = 0,
 ) -> Generator:
     """Return a copy of `generator` with channels removed until its estimate meets `budget_s` seconds.
 
     Without a budget, what channels cost (the estimate before, less that of the narrowest student) shrinks by `config.speedup`.
     When even the narrowest student misses the budget, it is returned and the record says so. The record holds `narrowest_ms`.
+    `samples` are calibration inputs, batch axis 1; with them, the layers that are left are refitted onto `generator`'s. The cut
+    is made in `config.rounds`, each scoring anew against the pictures of `teacher` (None: `generator`'s own).
     """
     started = time.perf_counter()
-    student = generator.copy()
-    inputs = example_inputs(student.spec)
-    works = layer_works(student.module, inputs)
+    inputs = example_inputs(generator.spec)
+    works, groups = layer_works(generator.module, inputs), channel_groups(generator.module, inputs)
     before = sum(model.seconds(work) for work in works.values())
-    groups = channel_groups(student.module, inputs)
     goal = Goal(0.0, channel_multiple, config.min_channels)
     narrowest = narrowest_s(groups, works, model, goal)
     wanted = budget_s if budget_s is not None else narrowest + max(0.0, before - narrowest) / config.speedup
-    goal = dataclasses.replace(goal, seconds=wanted)
-    scores = {group.root: unit_scores(student.module, group) for group in groups}
-    allocation = allocate(groups, scores, works, model, goal)
-    remove_units(student.module, groups, allocation, inputs)
+    made = _Cut(generator, {}, None, None)
+    for number in range(1, config.rounds + 1):
+        share = number / config.rounds  # rounds are even steps of log latency
+        step = before * (wanted / before) ** share if wanted < before else wanted
+        made = _cut(made, generator, config, model, dataclasses.replace(goal, seconds=step), samples, teacher, seed)
+    allocation = made.allocation
+    assert allocation is not None
     facts = {
         "estimate_before_ms": before * 1e3,
         "estimate_ms": allocation.after_s * 1e3,
-        "goal_ms": goal.seconds * 1e3,
-        "goal_met": allocation.met,
+        "goal_ms": wanted * 1e3,
+        "goal_met": allocation.after_s <= wanted,
         "narrowest_ms": narrowest * 1e3,
         "label": model.label,
-        "macs": count_macs(student.module, student.spec),
-        "params": count_params(student.module),
-        "kept": {g.root: g.unit_count - len(allocation.removed[g.root]) for g in groups},
+        "macs": count_macs(made.student.module, made.student.spec),
+        "params": count_params(made.student.module),
+        "kept": {g.root: g.unit_count for g in channel_groups(made.student.module, inputs)},
+        "picture_loss": None if made.recovery is None else made.recovery.after,
+        "picture_loss_before_refit": None if made.recovery is None else made.recovery.before,
     }
     settings = {
         "speedup": config.speedup,
         "min_channels": config.min_channels,
+        "importance": config.importance.value,
+        "rounds": config.rounds,
         "budget_s": budget_s,
         "multiple": channel_multiple,
     }
-    return student.with_record(StageRecord("prune", settings, time.perf_counter() - started, facts))
+    return made.student.with_record(StageRecord("prune", settings, time.perf_counter() - started, facts))
 
 
-def remove_units(
-    module: fx.GraphModule, groups: list[ChannelGroup], allocation: Allocation, inputs: tuple[torch.Tensor, ...]
-) -> None:
-    """Cut the channels of all removed units from `module` in place, each layer side once, with torch-pruning's own functions."""
-    channels, cuts = defaultdict(set), {}
-    for group in groups:
-        for member in group.members:
-            key = (member.layer, member.side)
-            cuts[key] = member.cut
-            for unit in allocation.removed[group.root]:
-                channels[key].update(member.channels[unit])
-    for (layer, side), lost in channels.items():
-        if lost:
-            cuts[layer, side](module.get_submodule(layer), sorted(lost))
-    with torch.no_grad():
-        _Refit(module).run(*inputs)
-    clean(module)
+@dataclasses.dataclass(frozen=True)
+class _Cut:
+    """A student between two rounds: which channels of the uncut generator its layers still give, and how it got there."""
+
+    student: Generator
+    kept: Mapping[str, Sequence[int]]
+    allocation: Allocation | None
+    recovery: Recovery | None
 
 
-class _Refit(fx.Interpreter):
-    """Runs a graph whose channels were cut and gives every Reshape the number of channels that now arrive."""
-
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        layer = self.fetch_attr(target)
-        if isinstance(layer, Reshape):
-            layer.shape = (args[0][0].numel() // math.prod(layer.shape[1:]), *layer.shape[1:])
-        return super().call_module(target, args, kwargs)
+def _cut(
+    before: _Cut,
+    whole: Generator,
+    config: PruneConfig,
+    model: LatencyModel,
+    goal: Goal,
+    samples: Samples,
+    teacher: Generator | None,
+    seed: int,
+) -> _Cut:
+    """Score, cut to `goal` and refit onto `whole`, the generator before the first cut."""
+    student = before.student.copy()
+    inputs = example_inputs(student.spec)
+    groups = channel_groups(student.module, inputs)
+    judge = teacher if teacher is not None or before.allocation is None else whole
+    curves = loss_curves(student, groups, config.importance, samples, teacher=judge, seed=seed)
+    allocation = allocate(groups, curves, layer_works(student.module, inputs), model, goal)
+    left = kept_channels(student.module, groups, allocation)
+    kept = {**before.kept, **{n: [before.kept[n][c] for c in k] if n in before.kept else k for n, k in left.items()}}
+    remove_units(student.module, groups, allocation, inputs)
+    if not samples:
+        return _Cut(student, kept, allocation, None)
+    student, recovery = reconstruct(student, whole, samples, kept=kept, seed=seed)
+    return _Cut(student, kept, allocation, recovery)

@@ -1,15 +1,20 @@
-"""Where to cut: remove tile by tile whatever saves the most time for the least energy, until the estimate meets the budget."""
+"""Where to cut: the least picture loss within a latency, tile by tile, as a sequence of ever narrower students.
+
+What a removal saves depends on what the neighbours have lost (a convolution costs inputs x outputs), so every step looks at the
+estimate as it stands. Losses add up over groups. Removing whatever saves most time per loss is the greedy solution of
+that knapsack; its steps reach over all tiles of a group, because latency is a staircase and one tile may save nothing.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-
-import torch
+from collections.abc import Iterator, Mapping, Sequence
 
 from edgegen.latency import LatencyModel, LayerWork
 from edgegen.prune.groups import ChannelGroup
 from edgegen.prune.work import with_fewer_channels
+
+_FREE = 1e-6  # of the whole loss: what removes less counts as this much, so that free removals rank by what they save
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,71 +27,12 @@ class Allocation:
     met: bool
 
 
-class _State:
-    """Channel counts and estimates of all layers while units are being removed."""
+@dataclasses.dataclass(frozen=True)
+class LossCurve:
+    """What removing units of one group costs: they go in `order`, least important first; `losses[k]` is that of the first k."""
 
-    def __init__(self, works: Mapping[str, LayerWork], model: LatencyModel) -> None:
-        self.works, self._model = works, model
-        self.lost = {name: [0, 0] for name in works}
-        self.seconds = {name: model.seconds(work) for name, work in works.items()}
-
-    @property
-    def total_s(self) -> float:
-        return sum(self.seconds.values())
-
-    def saving_s(self, group: ChannelGroup, units: list[int]) -> tuple[float, dict[str, float], dict[str, list[int]]]:
-        """Return what removing `units` saves, and the new seconds and lost channels of the layers it touches."""
-        lost: dict[str, list[int]] = {}
-        for member in group.members:
-            if member.layer in self.works:
-                counts = lost.setdefault(member.layer, list(self.lost[member.layer]))
-                counts[member.side == "out"] += sum(len(member.channels[u]) for u in units)
-        seconds = {name: self._model.seconds(with_fewer_channels(self.works[name], *counts)) for name, counts in lost.items()}
-        return sum(self.seconds[name] - s for name, s in seconds.items()), seconds, lost
-
-
-def allocate(
-    groups: list[ChannelGroup],
-    scores: Mapping[str, torch.Tensor],
-    works: Mapping[str, LayerWork],
-    model: LatencyModel,
-    goal: Goal,
-) -> Allocation:
-    """Remove the units with the best ratio of saved time to lost energy until `goal.seconds` is met or nothing is left to cut.
-
-    `scores` are those of `unit_scores`. The energy lost counts as -log(share kept), summed over the layers that read it, so
-    that no layer is starved while others are untouched.
-    """
-    state = _State(works, model)
-    before = state.total_s
-    order = {g.root: torch.argsort(scores[g.root].sum(0), stable=True).tolist() for g in groups}
-    removed: dict[str, list[int]] = {g.root: [] for g in groups}
-    while state.total_s > goal.seconds:
-        best = max(
-            (move for group in groups for move in _moves(state, group, scores[group.root], order[group.root], goal)),
-            key=lambda move: move.gain,
-            default=None,
-        )
-        if best is None:
-            break
-        order[best.root] = order[best.root][len(best.units) :]
-        removed[best.root] += best.units
-        state.seconds.update(best.seconds)
-        state.lost.update(best.lost)
-    return Allocation({k: tuple(sorted(v)) for k, v in removed.items()}, before, state.total_s, state.total_s <= goal.seconds)
-
-
-def narrowest_s(groups: list[ChannelGroup], works: Mapping[str, LayerWork], model: LatencyModel, goal: Goal) -> float:
-    """Return the estimate in seconds with every group cut as far as `goal` allows: what no removal of channels can go below."""
-    lost = {name: [0, 0] for name in works}
-    for group in groups:
-        left = group.unit_count
-        while steps := _tile_steps(group, left, goal):
-            left -= steps[-1]
-        for member in group.members:
-            if member.layer in works:
-                lost[member.layer][member.side == "out"] += sum(len(c) for c in member.channels[left:])
-    return sum(model.seconds(with_fewer_channels(work, *lost[name])) for name, work in works.items())
+    order: tuple[int, ...]
+    losses: tuple[float, ...]  # one more than units, from 0.0, never falling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,38 +44,109 @@ class Goal:
     min_channels: int
 
 
-@dataclasses.dataclass(frozen=True)
-class _Move:
-    """One possible removal: saved seconds per relative energy lost, and what it makes of the layers it touches."""
+class Estimator:
+    """Estimates a generator for any number of units removed from its groups; every layer's width is estimated once."""
 
-    gain: float
-    root: str
-    units: list[int]
-    seconds: Mapping[str, float]
-    lost: Mapping[str, list[int]]
+    def __init__(
+        self, groups: Sequence[ChannelGroup], curves: Mapping[str, LossCurve], works: Mapping[str, LayerWork], model: LatencyModel
+    ) -> None:
+        self._works, self._model, self._known = works, model, dict[tuple[str, int, int], float]()
+        self._parts: dict[str, list[tuple[str, int, list[int]]]] = {name: [] for name in works}
+        self._touched: dict[str, set[str]] = {group.root: set() for group in groups}
+        for group in groups:
+            for member in group.members:
+                if member.layer in works:
+                    gone = [0]
+                    for unit in curves[group.root].order:
+                        gone.append(gone[-1] + len(member.channels[unit]))
+                    self._parts[member.layer].append((group.root, int(member.side == "out"), gone))
+                    self._touched[group.root].add(member.layer)
+
+    def seconds(self, counts: Mapping[str, int]) -> float:
+        """Return the estimate with the first `counts[root]` units of every group gone."""
+        return sum(self._layer_s(name, counts) for name in self._works)
+
+    def saving_s(self, counts: Mapping[str, int], root: str, count: int) -> float:
+        """Return what it saves to go from `counts[root]` units removed to `count`."""
+        after = {**counts, root: count}
+        return sum(self._layer_s(name, counts) - self._layer_s(name, after) for name in sorted(self._touched[root]))
+
+    def _layer_s(self, name: str, counts: Mapping[str, int]) -> float:
+        lost_in = sum(gone[counts[root]] for root, side, gone in self._parts[name] if side == 0)
+        lost_out = sum(gone[counts[root]] for root, side, gone in self._parts[name] if side == 1)
+        key = (name, lost_in, lost_out)
+        if key not in self._known:
+            self._known[key] = self._model.seconds(with_fewer_channels(self._works[name], lost_in, lost_out))
+        return self._known[key]
 
 
-def _moves(state: _State, group: ChannelGroup, score: torch.Tensor, order: list[int], goal: Goal) -> Iterator[_Move]:
-    """Yield the removal of the least important one, two or three tiles: latency is a staircase, one tile may save nothing."""
-    energy = score[:, order]
-    total = energy.sum(1).clamp_min(1e-30)
-    for count in _tile_steps(group, len(order), goal):
-        units = order[:count]
-        saved, seconds, lost = state.saving_s(group, units)
-        share = (energy[:, :count].sum(1) / total).clamp(max=1 - 1e-9)
-        if saved > 0:
-            yield _Move(saved / (float(-torch.log1p(-share).sum()) + 1e-6), group.root, units, seconds, lost)
+def trajectory(
+    groups: Sequence[ChannelGroup],
+    curves: Mapping[str, LossCurve],
+    works: Mapping[str, LayerWork],
+    model: LatencyModel,
+    goal: Goal,
+) -> Iterator[Allocation]:
+    """Yield ever narrower allocations, from nothing removed to `goal`'s narrowest; each removes all that the one before removed.
+
+    `met` says whether the estimate is within `goal.seconds`; the sequence does not stop there.
+    """
+    estimator = Estimator(groups, curves, works, model)
+    ladders = {group.root: tile_counts(group, goal) for group in groups}
+    counts = dict.fromkeys(ladders, 0)
+    before = estimator.seconds(counts)
+    free = _FREE * sum(curve.losses[-1] for curve in curves.values()) + 1e-30
+    while True:
+        after = estimator.seconds(counts)
+        removed = {root: tuple(sorted(curves[root].order[:count])) for root, count in counts.items()}
+        yield Allocation(removed, before, after, after <= goal.seconds)
+        best, move = 0.0, None
+        for root, ladder in ladders.items():
+            for count in ladder:
+                if count > counts[root] and (saved := estimator.saving_s(counts, root, count)) > 0:
+                    losses = curves[root].losses
+                    gain = saved / (losses[count] - losses[counts[root]] + free)
+                    if gain > best:
+                        best, move = gain, (root, count)
+        if move is None:
+            return
+        counts[move[0]] = move[1]
 
 
-def _tile_steps(group: ChannelGroup, left: int, goal: Goal) -> list[int]:
-    """How many of the `left` units go so that the group's narrowest side reaches the next one, two or three multiples."""
+def allocate(
+    groups: Sequence[ChannelGroup],
+    curves: Mapping[str, LossCurve],
+    works: Mapping[str, LayerWork],
+    model: LatencyModel,
+    goal: Goal,
+) -> Allocation:
+    """Return the first allocation of the trajectory that is within `goal.seconds`, or its narrowest when none is."""
+    allocation = None
+    for allocation in trajectory(groups, curves, works, model, goal):
+        if allocation.met:
+            break
+    assert allocation is not None
+    return allocation
+
+
+def narrowest_s(groups: Sequence[ChannelGroup], works: Mapping[str, LayerWork], model: LatencyModel, goal: Goal) -> float:
+    """Return the estimate in seconds with every group cut as far as `goal` allows: what no removal of channels can go below."""
+    flat = {g.root: LossCurve(tuple(range(g.unit_count)), (0.0,) * (g.unit_count + 1)) for g in groups}
+    return Estimator(groups, flat, works, model).seconds({group.root: tile_counts(group, goal)[-1] for group in groups})
+
+
+def tile_counts(group: ChannelGroup, goal: Goal) -> list[int]:
+    """How many units may go, ascending from 0: each count leaves the group's narrowest side at a multiple of the tile.
+
+    Below one tile the next stop is half a tile: a network that narrow pays for the whole tile, but a smaller one is asked for.
+    """
     per_unit = min(len(m.channels[0]) for m in group.members if m.channels[0])
-    steps, channels = [], left * per_unit
-    for _ in range(3):
+    counts, channels = [0], group.unit_count * per_unit
+    while True:
         tile = goal.multiple if channels > goal.multiple else max(1, goal.multiple // 2)
         channels = (channels - 1) // tile * tile
         kept = -(-channels // per_unit)
         if channels < max(goal.min_channels, 1) or kept < 1:
-            break
-        steps.append(left - kept)
-    return [count for count in steps if count > 0]
+            return counts
+        if group.unit_count - kept > counts[-1]:
+            counts.append(group.unit_count - kept)

@@ -1,22 +1,27 @@
 """Channels that must be removed together, found on torch-pruning's dependency graph (Fang et al., DepGraph, CVPR 2023).
 
 torch-pruning follows convolutions, norms, additions and concatenations. PixelShuffle, PixelUnshuffle and reshapes between
-features and images change the channel numbering; we register them and tell the graph how indices map across them.
+features and images change the channel numbering; we register them and tell the graph how indices map across them. Written
+as functions they become layers first, whose sizes can follow a cut. Of an InstanceNorm it leaves the running statistics behind:
+we cut that ourselves.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import fx, nn
 
-from edgegen.graph import node_shapes
-from edgegen.layers import Reshape
+from edgegen.graph import clean, node_shapes
+from edgegen.layers import DepthToSpace, Reshape
 
-_RENUMBERING = (nn.PixelShuffle, nn.PixelUnshuffle, Reshape)
+_RENUMBERING = (nn.PixelShuffle, nn.PixelUnshuffle, DepthToSpace, Reshape)
+_RESHAPES = ("view", "reshape", "flatten", torch.reshape, torch.flatten)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +74,8 @@ def channel_groups(module: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> 
     """Return every group of `module` whose channels may be removed; those that reach the output image are left out."""
     import torch_pruning as tp
 
+    module = copy.deepcopy(module)
+    name_reshapes(module, inputs)
     names: dict[nn.Module, str] = {layer: name for name, layer in module.named_modules()}
     protected = _fixed_layers(module)
     with torch.enable_grad():
@@ -80,6 +87,43 @@ def channel_groups(module: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> 
         _map_indices(graph, pruner)
         found = [_channel_group(graph, group, names) for group in graph.get_all_groups(ignored_layers=protected)]
     return [group for group in found if group is not None and group.unit_count > 1]
+
+
+def name_reshapes(module: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> None:
+    """Make layers, in place, of the functions that renumber channels: F.pixel_shuffle, and views between features and images."""
+    shapes, changed = node_shapes(module, inputs), False
+    for node in list(module.graph.nodes):
+        layer = _as_layer(node, shapes)
+        if layer is None:
+            continue
+        name = f"{node.name}_layer"
+        while hasattr(module, name):
+            name += "_"
+        module.add_submodule(name, layer)
+        with module.graph.inserting_before(node):
+            made = module.graph.call_module(name, (node.all_input_nodes[0],))
+        node.replace_all_uses_with(made)
+        module.graph.erase_node(node)
+        changed = True
+    if changed:
+        clean(module)
+
+
+def _as_layer(node: fx.Node, shapes: dict[str, tuple[int, ...]]) -> nn.Module | None:
+    """Return the layer that does what `node` does to a batch of one; None for nodes that keep the numbering."""
+    if node.op not in ("call_function", "call_method"):
+        return None
+    if node.target is F.pixel_shuffle:
+        before, after = shapes[node.all_input_nodes[0].name], shapes[node.name]
+        return nn.PixelShuffle(after[2] // before[2])
+    if node.target not in _RESHAPES:
+        return None
+    before, after = shapes[node.all_input_nodes[0].name], shapes[node.name]
+    if before[0] != after[0] or before == after or (before[1] == after[1] and 2 not in (len(before), len(after))):
+        return None
+    if len(after) == 2:
+        return nn.Flatten(1)
+    return Reshape(after[1:]) if len(before) == 2 else None
 
 
 def _renumbered(module: fx.GraphModule, shapes: dict[str, tuple[int, ...]]) -> dict[nn.Module, tuple[int, int]]:
@@ -150,8 +194,23 @@ def _channel_group(graph: Any, group: Any, names: dict[nn.Module, str]) -> Chann
         if layer not in names or isinstance(layer, _RENUMBERING) or not _has_channels(layer):
             continue
         side = "out" if graph.is_out_channel_pruning_fn(dep.handler) else "in"
-        kept.append(Member(names[layer], side, tuple(tuple(sorted(c)) for c in channels), dep.handler))
+        cut = _cut_instance_norm if isinstance(layer, nn.InstanceNorm2d) else dep.handler
+        kept.append(Member(names[layer], side, tuple(tuple(sorted(c)) for c in channels), cut))
     return ChannelGroup(names[root], count, tuple(kept))
+
+
+def _cut_instance_norm(layer: nn.Module, channels: list[int]) -> nn.Module:
+    """Remove `channels` with their scale, shift and running statistics."""
+    assert isinstance(layer, nn.InstanceNorm2d)
+    kept = torch.tensor([c for c in range(layer.num_features) if c not in set(channels)], dtype=torch.long)
+    for name in ("weight", "bias"):
+        if getattr(layer, name) is not None:
+            setattr(layer, name, nn.Parameter(getattr(layer, name).detach()[kept]))
+    for name in ("running_mean", "running_var"):
+        if getattr(layer, name) is not None:
+            setattr(layer, name, getattr(layer, name)[kept])
+    layer.num_features = len(kept)
+    return layer
 
 
 def _has_channels(layer: nn.Module) -> bool:

@@ -113,6 +113,16 @@ class BenchRow:
 
 
 @dataclasses.dataclass(frozen=True)
+class PredictionRow:
+    """What was foretold of one figure and what it came to, as text with units; "–" where nothing was measured."""
+
+    name: str
+    predicted: str
+    measured: str
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class ReportData:
     """Everything on the page, in the order of the page. The first row of `bench` is what speed-ups are told against,
     the last interleaved one is the student.
@@ -128,6 +138,7 @@ class ReportData:
     candidates: tuple[CandidateRow, ...]
     rows: tuple[PictureRow, ...] = ()
     stages: tuple[StageRow, ...] = ()
+    predictions: tuple[PredictionRow, ...] = ()
     placement: Placement | None = None
     bench: tuple[BenchRow, ...] = ()
     findings: tuple[Finding, ...] = ()  # of the chosen artifact against the teacher

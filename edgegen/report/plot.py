@@ -25,7 +25,7 @@ def latency_quality_svg(data: ReportData) -> str | None:
     points = plottable(data.candidates)
     if not points:
         return None
-    with _style():
+    with plot_style():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(8.0, 4.2), layout="constrained")
@@ -38,7 +38,7 @@ def latency_quality_svg(data: ReportData) -> str | None:
         _label(axes, points)
         axes.set_xlabel("latency p50 in ms, lower is better")
         axes.set_ylabel("SSIM to the teacher, higher is better")
-        return _inline(figure, "latency-quality")
+        return inline_svg(figure, "latency-quality")
 
 
 def _draw_candidate(axes: Any, candidate: CandidateRow, colour: str) -> None:
@@ -106,7 +106,8 @@ def _scale(axes: Any, data: ReportData, points: Sequence[CandidateRow]) -> None:
     axes.set_ylim(max(0.0, min(values) - room), min(1.02, max(values) + room))
 
 
-def _style() -> Any:
+def plot_style() -> Any:
+    """Return the context in which figures have the look of the report."""
     import matplotlib
 
     return matplotlib.rc_context(
@@ -120,7 +121,7 @@ def _style() -> Any:
     )  # fmt: skip
 
 
-def _inline(figure: Any, prefix: str) -> str:
+def inline_svg(figure: Any, prefix: str) -> str:
     """Return the figure as one <svg> element without links, dates or fixed sizes; its ids start with `prefix`."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 

@@ -33,8 +33,12 @@ def test_targets_lists_every_device_with_its_back_end(app: typer.Typer) -> None:
 
 
 def test_targets_of_a_scene(app: typer.Typer) -> None:
-    listed = json.loads(run(app, "targets", "--scene", "smart-home", "--json").stdout)
-    assert [profile["id"] for profile in listed] == ["intel-n100", "raspberry-pi-5"]
+    def listed(scene: str) -> list[str]:
+        return [profile["id"] for profile in json.loads(run(app, "targets", "--scene", scene, "--json").stdout)]
+
+    assert listed("ar") == ["snapdragon-8-gen3", "snapdragon-xr2-gen2"]
+    assert listed("automotive") == ["atom-automotive", "drive-agx-orin", "r-car-v4h", "sa8295p", "tda4vm"]
+    assert {"intel-n100", "raspberry-pi-5", "core-ultra-npu", "coral", "imx93"} < set(listed("smart-home"))
 
 
 def test_one_target_shows_its_numbers_with_evidence(app: typer.Typer) -> None:
@@ -44,6 +48,12 @@ def test_one_target_shows_its_numbers_with_evidence(app: typer.Typer) -> None:
     assert "seen" in row
     assert "jetson-super" in row
     assert any("reachable int8" in line and "3300 GMAC/s" in line for line in printed.splitlines())
+
+
+def test_a_device_without_a_peak_is_not_called_predicted(app: typer.Typer) -> None:
+    rows = {line.split()[1]: line for line in run(app, "targets").stdout.splitlines() if line.startswith("│")}
+    assert "not predicted" in rows["imx93"] and "predicted" in rows["intel-n100"]
+    assert "not predicted" not in rows["intel-n100"]
 
 
 def test_an_alias_says_which_frame_budget_it_sets(app: typer.Typer) -> None:

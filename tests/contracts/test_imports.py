@@ -14,6 +14,7 @@ HEAVY = {
     "torch", "openvino", "nncf", "onnx", "onnxruntime", "scipy", "matplotlib", "accelerate", "torch_pruning", "litert_torch",
     "ai_edge_litert", "ai_edge_quantizer", "jinja2", "safetensors", "PIL",
 }  # fmt: skip
+COMMANDS = ("plan", "compress", "sweep", "inspect", "preflight", "run", "bench", "report", "targets", "cp")
 
 
 def modules_loaded_by(*arguments: str) -> set[str]:
@@ -29,7 +30,7 @@ def test_importing_edgegen_loads_neither_torch_nor_numpy() -> None:
     assert modules_loaded_by("-c", "import edgegen") & (HEAVY | {"numpy", "typer", "rich"}) == set()
 
 
-@pytest.mark.parametrize("command", [(), ("compress",), ("inspect",), ("run",), ("bench",), ("report",), ("targets",), ("cp",)])
+@pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
 def test_help_loads_nothing_heavy(command: tuple[str, ...]) -> None:
     assert modules_loaded_by("-m", "edgegen.cli.main", *command, "--help") & HEAVY == set()
 

@@ -1,7 +1,5 @@
 """Every loss against numbers worked out by hand, or against a second implementation."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -56,22 +54,71 @@ def test_ssim_works_on_images_smaller_than_its_window():
     assert losses.ssim(tiny, tiny).item() == pytest.approx(1.0)
 
 
-def test_feature_loss_is_in_units_of_the_teachers_magnitude():
-    assert losses.feature_loss(ROW_A, ROW_B, torch.tensor(0.25)).item() == pytest.approx(0.5 / 0.25)
+def test_ms_ssim_of_flat_pictures_is_their_luminance_to_the_power_of_the_last_scale():
+    # structure is 1 everywhere; luminance (2 * 0.5 * 0.25 + C1) / (0.25 + 0.0625 + C1) counts at the fifth scale: weight 0.1333
+    dark, bright = torch.full((1, 3, 176, 176), 0.25), torch.full((1, 3, 176, 176), 0.5)
+    luminance = (0.25 + 1e-4) / (0.3125 + 1e-4)
+    assert losses.ms_ssim(bright, dark).item() == pytest.approx(luminance**0.1333, abs=1e-4)
 
 
-def test_adversarial_losses_at_a_logit_of_zero_and_of_one():
-    zero, one = torch.zeros(2, 1), torch.ones(2, 1)
-    assert losses.adversarial_generator_loss(zero).item() == pytest.approx(math.log(2))
-    assert losses.adversarial_discriminator_loss(zero, zero).item() == pytest.approx(2 * math.log(2))
-    assert losses.hinge_generator_loss(one).item() == pytest.approx(-1.0)
-    assert losses.hinge_discriminator_loss(one, one).item() == pytest.approx(0.0 + 2.0)
+def test_ms_ssim_of_smaller_pictures_has_fewer_scales_and_of_one_scale_is_ssim():
+    random = torch.Generator().manual_seed(1)
+    a = torch.rand((2, 3, 44, 50), generator=random)
+    b = (a + 0.1 * torch.randn(a.shape, generator=random)).clamp(0, 1)
+    dark, bright = torch.full((1, 1, 44, 50), 0.25), torch.full((1, 1, 44, 50), 0.5)  # scales of 44, 22 and 11 pixels
+    expected = ((0.25 + 1e-4) / (0.3125 + 1e-4)) ** (0.3001 / (0.0448 + 0.2856 + 0.3001))
+    assert losses.ms_ssim(bright, dark).item() == pytest.approx(expected, abs=1e-4)
+    small = a[..., :21, :21], b[..., :21, :21]
+    assert torch.equal(losses.ms_ssim(*small), losses.ssim(*small))
 
 
-def test_r1_of_a_linear_discriminator_is_the_square_of_its_weights():
-    images = torch.rand((3, 1, 1, 2), requires_grad=True)
-    logits = (images * torch.tensor([3.0, 4.0])).sum(dim=(1, 2, 3))
-    assert losses.r1_penalty(logits, images).item() == pytest.approx(25.0)
+def test_ms_ssim_of_a_negative_keeps_a_finite_slope_and_equal_pictures_lose_nothing():
+    picture = torch.rand((1, 1, 64, 64), generator=torch.Generator().manual_seed(2))
+    student = (1 - picture).requires_grad_(True)
+    losses.ms_ssim_loss(student, picture).backward()
+    assert student.grad.isfinite().all()
+    assert losses.ms_ssim_loss(picture, picture).item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_haar_loss_compares_the_three_high_bands_and_forgives_an_offset():
+    # d = 0 .5 / .5 -1: across (0 - .5 + .5 + 1) / 2 = .5, down (0 + .5 - .5 + 1) / 2 = .5, diagonal (0 - .5 - .5 - 1) / 2 = -1
+    assert losses.haar_loss(ROW_A, ROW_B).item() == pytest.approx((0.5 + 0.5 + 1.0) / 3)
+    assert losses.haar_loss(ROW_A, ROW_A + 0.25).item() == pytest.approx(0.0, abs=1e-7)
+
+
+def test_haar_loss_leaves_an_odd_last_row_and_column_out():
+    wider = torch.nn.functional.pad(ROW_A, (0, 1, 0, 1), value=9.0), torch.nn.functional.pad(ROW_B, (0, 1, 0, 1))
+    assert losses.haar_loss(*wider).item() == pytest.approx(losses.haar_loss(ROW_A, ROW_B).item())
+
+
+def test_total_variation_adds_the_mean_slopes_across_and_down():
+    # 0 .5 / 1 0: across .5 and 1, down 1 and .5
+    assert losses.total_variation_loss(ROW_A).item() == pytest.approx(0.75 + 0.75)
+    assert losses.total_variation_loss(ROW_A[..., :1, :1]).item() == 0.0
+
+
+def test_latent_direction_loss_asks_for_the_same_changes_and_not_for_the_same_pictures():
+    teacher = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]).view(3, 1, 1, 2)
+    assert losses.latent_direction_loss(0.5 * teacher + 0.3, teacher).item() == pytest.approx(0.0, abs=1e-6)
+    # the student swaps the two pixels: changes (1,0) (0,1) (1,-1) against (0,1) (1,0) (-1,1): cosines 0, 0, -1
+    assert losses.latent_direction_loss(teacher.flip(3), teacher).item() == pytest.approx(1 + 1 / 3)
+
+
+def test_a_student_that_gives_one_picture_for_all_latents_has_a_finite_slope():
+    student = torch.full((3, 1, 2, 2), 0.5, requires_grad=True)
+    losses.latent_direction_loss(student, torch.rand((3, 1, 2, 2))).backward()
+    assert student.grad.isfinite().all()
+
+
+PICTURE_LOSSES = [losses.l1_loss, losses.charbonnier_loss, losses.gradient_loss, losses.ssim_loss, losses.ms_ssim_loss,
+                  losses.haar_loss]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", PICTURE_LOSSES, ids=lambda loss: loss.__name__)
+def test_the_mean_over_equal_shards_is_that_of_the_batch(loss):
+    a, b = torch.rand((2, 4, 3, 24, 24), generator=torch.Generator().manual_seed(5))
+    shards = (loss(a[:2], b[:2]) + loss(a[2:], b[2:])) / 2
+    assert loss(a, b).item() == pytest.approx(shards.item(), rel=1e-5)
 
 
 def test_psnr_of_a_tenth_everywhere_is_twenty_and_of_equal_images_the_cap():

@@ -72,9 +72,25 @@ class SmoothImages:
 
     def train(self, step: int, batch: int, augment: AugmentConfig) -> tuple[torch.Tensor, ...]:
         """Return (batch, 3, 16, 16) in [-1, 1]."""
-        random = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        coarse = torch.rand((batch, 3, 4, 4), generator=random) * 2 - 1
-        return (F.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear", align_corners=False),)
+        if augment.views:
+            return (torch.cat([self._smooth(10_000_000 + place, 1) for place in self.positions(step, batch, augment)]),)
+        return (self._smooth(step, batch),)
+
+    def _smooth(self, number: int, count: int) -> torch.Tensor:
+        random = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        coarse = torch.rand((count, 3, 4, 4), generator=random) * 2 - 1
+        return F.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+
+    def train_truth(self, step: int, batch: int, augment: AugmentConfig) -> None:
+        """Return None: nothing was reduced."""
+
+    def pool_size(self, augment: AugmentConfig) -> int:
+        """Return 6 per view."""
+        return 6 * augment.views
+
+    def positions(self, step: int, batch: int, augment: AugmentConfig) -> list[int]:
+        """Walk through the pool."""
+        return [index % self.pool_size(augment) for index in range(step * batch, (step + 1) * batch)]
 
     def held_out(self, count: int) -> list[tuple[np.ndarray, ...]]:
         """Return images of steps that training never reaches."""

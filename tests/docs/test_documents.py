@@ -16,7 +16,7 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "COMPATIBILITY.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted(ROOT.glob("examples/*/README.md")),
-    *(ROOT / folder / "README.md" for folder in ("targets", "recipes", "calibration")),
+    *(ROOT / folder / "README.md" for folder in ("targets", "ops", "recipes", "calibration")),
 ]
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 _NOT_REPEATED = re.compile(r"make [a-z -]+|\. \.venv/bin/activate")  # checked against the Makefile, not run inside the tests
@@ -164,7 +164,9 @@ def test_the_readme_lists_every_family_and_recipe() -> None:
         assert f"`{name}`" in text, name
 
 
-@pytest.mark.parametrize("command", ["compress", "inspect", "run", "bench", "report", "targets", "cp"])
+@pytest.mark.parametrize(
+    "command", ["plan", "compress", "sweep", "inspect", "preflight", "run", "bench", "report", "targets", "cp"]
+)
 def test_options_named_in_the_readme_exist(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "edgegen.cli.main", command, "--help"],

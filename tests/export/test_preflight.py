@@ -1,4 +1,4 @@
-"""What each back end will do with each layer is told before any long stage runs."""
+"""What each back end will do with each node is told before any long stage runs, from the op tables and nothing else."""
 
 from pathlib import Path
 
@@ -7,93 +7,142 @@ import torch
 from torch import nn
 
 from edgegen.errors import ExportError
-from edgegen.export.preflight import _RULES, Action, preflight, require_exportable
+from edgegen.export.node_settings import node_facts
+from edgegen.export.preflight import Action, lowest_precision, preflight, preflight_all, require_exportable, tables_of
 from edgegen.generator import Generator
-from edgegen.graph import LAYERS, trace
+from edgegen.graph import trace
+from edgegen.op_table import load_op_table
 from edgegen.resources import resource_folder
-from edgegen.spec import Backend, ComponentSpec, Kind, Layout, TensorSpec
+from edgegen.spec import Backend, ComponentSpec, Kind, Layout, Precision, TensorSpec
 from edgegen.target import TargetProfile, list_targets, load_target, read_target
 
 IMAGE = TensorSpec("image", Kind.IMAGE, (4, 8, 8), Layout.CHW, low=0.0, high=1.0)
 SPEC = ComponentSpec("generator", (IMAGE,), (IMAGE,))
-SMALLEST: dict[str, nn.Module] = {
-    "InstanceNorm2d": nn.InstanceNorm2d(4),
-    "ConvTranspose2d": nn.ConvTranspose2d(4, 4, 4, 2, 1),
-    "ReflectionPad2d": nn.ReflectionPad2d(1),
-    "ReplicationPad2d": nn.ReplicationPad2d(1),
-    "PixelShuffle": nn.PixelShuffle(2),
-    "LeakyReLU": nn.LeakyReLU(0.2),
-    "AvgPool2d": nn.AvgPool2d(2),
-    "GELU": nn.GELU(),
-    "AdaptiveAvgPool2d": nn.AdaptiveAvgPool2d(1),
-    "Tanh": nn.Tanh(),
-    "Sigmoid": nn.Sigmoid(),
-    "Upsample": nn.Upsample(scale_factor=2),
-}
-CASES = [(backend, kind) for backend, rules in _RULES.items() for kind in rules]
 
 
-def generator_with(layer: nn.Module) -> Generator:
-    return Generator(trace(nn.Sequential(nn.Conv2d(4, 4, 1), layer)), SPEC, "test", {}, {})
+class Functional(nn.Module):
+    """The same operations as functions and methods."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+        x = torch.clamp(torch.tanh(x), 0, 1)
+        n, channels, height, width = x.size(0), x.size(1), x.size(2), x.size(3)
+        x = x.view(n, channels * 2, height // 2, width)
+        return torch.cat([x, x.relu()], 1)
+
+
+def generator_with(*layers: nn.Module) -> Generator:
+    return Generator(trace(nn.Sequential(nn.Conv2d(4, 4, 1), *layers)), SPEC, "test", {}, {})
 
 
 @pytest.fixture(scope="module")
 def profiles(tmp_path_factory: pytest.TempPathFactory) -> dict[Backend, TargetProfile]:
-    """One profile per back end: a built-in one, or the host's with that back end moved to the front."""
-    found = {profile.backend: profile for profile in reversed(list_targets())}
+    """One profile per back end: the host's with that back end moved to the front, and without the name of a table."""
+    found = {}
     text = (resource_folder("targets") / "host.toml").read_text(encoding="utf-8")
-    for backend in set(Backend) - set(found):
+    lines = [line for line in text.splitlines() if not line.startswith(("op_tables", "device", "least_int8_share"))]
+    for backend in Backend:
         path: Path = tmp_path_factory.mktemp(backend.value) / "host.toml"
-        path.write_text(text.replace('id = "openvino"', 'id = "moved"').replace(f'id = "{backend.value}"', 'id = "openvino"')
-                        .replace('id = "moved"', f'id = "{backend.value}"'), encoding="utf-8")  # fmt: skip
+        moved = "\n".join(lines).replace('id = "openvino"', 'id = "moved"').replace(f'id = "{backend.value}"', 'id = "openvino"')
+        path.write_text(moved.replace('id = "moved"', f'id = "{backend.value}"'), encoding="utf-8")
         found[backend] = read_target(path)
     return found
 
 
-@pytest.mark.parametrize(("backend", "kind"), CASES, ids=[f"{b.value} {k}" for b, k in CASES])
-def test_every_rule_is_triggered_by_the_smallest_generator_with_its_layer(
-    profiles: dict[Backend, TargetProfile], backend: Backend, kind: str
-) -> None:
-    (finding,) = preflight(generator_with(SMALLEST[kind]), profiles[backend])
-    assert (finding.node, finding.kind) == ("_1", kind)
-    assert (finding.action, finding.reason) == _RULES[backend][kind]
-
-
-def test_every_rule_is_about_a_layer_of_the_vocabulary() -> None:
-    known = {kind.__name__ for kind in LAYERS}
-    assert {kind for _, kind in CASES} <= known
-
-
-def test_every_back_end_has_rules() -> None:
-    assert set(_RULES) == set(Backend)
+def test_a_profile_that_names_no_table_gets_the_usual_one_of_its_back_end(profiles: dict[Backend, TargetProfile]) -> None:
+    usual = {backend: [table.id for table in tables_of(profile)] for backend, profile in profiles.items()}
+    assert usual == {
+        Backend.OPENVINO: ["openvino-cpu"], Backend.LITERT: ["litert-cpu"], Backend.TENSORRT: ["tensorrt-10.3"],
+        Backend.ONNXRUNTIME: ["onnxruntime"],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("target", list_targets(), ids=lambda target: target.id)
-def test_convolutions_and_relu_simply_run_everywhere(target: TargetProfile) -> None:
+def test_a_convolution_and_the_relu_behind_it_simply_run_everywhere(target: TargetProfile) -> None:
     assert preflight(generator_with(nn.ReLU()), target) == []
 
 
+@pytest.mark.parametrize("target", list_targets(), ids=lambda target: target.id)
+def test_every_node_is_told_with_its_row_and_its_evidence(target: TargetProfile) -> None:
+    net = (nn.ReflectionPad2d(1), nn.Conv2d(4, 4, 3), nn.InstanceNorm2d(4), nn.LeakyReLU(0.2), nn.Upsample(scale_factor=2))
+    for precision in target.precisions:
+        found = preflight_all(generator_with(*net), target, precision)
+        assert [f.kind for f in found] == ["Conv2d", "ReflectionPad2d", "Conv2d", "InstanceNorm2d", "LeakyReLU", "Upsample"]
+        assert all(f.row and f.table and f.evidence and f.action is not Action.UNKNOWN for f in found)
+
+
 def test_findings_come_in_the_order_of_the_graph() -> None:
-    net = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(4, 4, 3), nn.InstanceNorm2d(4), nn.LeakyReLU(0.2))
-    found = preflight(Generator(trace(net), SPEC, "test", {}, {}), load_target("raspberry-pi-5"))
-    assert [finding.node for finding in found] == ["_0", "_2", "_3"]
+    net = (nn.ReflectionPad2d(1), nn.Conv2d(4, 4, 3), nn.InstanceNorm2d(4), nn.LeakyReLU(0.2))
+    found = preflight(generator_with(*net), load_target("raspberry-pi-5"))
+    assert [(f.node, f.action) for f in found] == [
+        ("_1", Action.REWRITTEN), ("_3", Action.REWRITTEN), ("_4", Action.FLOAT),
+    ]  # fmt: skip
+    assert found[0].rewrite == "slices and concatenations"
 
 
-def test_a_refused_layer_stops_the_run_and_names_node_target_and_reason(profiles: dict[Backend, TargetProfile]) -> None:
+def test_the_same_network_has_no_islands_in_float() -> None:
+    net, host = generator_with(nn.InstanceNorm2d(4), nn.ReLU()), load_target("host")
+    assert [f.action for f in preflight(net, host)] == [Action.FLOAT]
+    assert preflight(net, host, Precision.F32) == []
+
+
+def test_functions_and_methods_are_judged_as_the_layers_they_equal() -> None:
+    facts = node_facts(trace(Functional()), SPEC)
+    assert [node.op for node in facts] == ["ReflectionPad2d", "Tanh", "Clamp", "Reshape", "ReLU", "cat"]
+    assert facts[2].settings["low"] == (0,) and facts[4].settings["after"] == ("Reshape",)
+
+
+def test_the_strictest_of_several_tables_counts() -> None:
+    generator = generator_with(nn.ConvTranspose2d(4, 4, 4, 2, 1))
+    strict, usual = load_op_table("dla"), load_op_table("tensorrt-10.3")
+    for tables in ((strict, usual), (usual, strict)):
+        _, found = preflight_all(generator, load_target("jetson"), Precision.INT8, tables)
+        assert (found.action, found.table, found.limit) == (Action.REFUSED, "dla", "padding must be 0")
+
+
+@pytest.mark.parametrize(
+    ("layer", "action"),
+    [
+        (nn.ConvTranspose2d(4, 4, 4, 2, 1), Action.NATIVE),
+        (nn.ConvTranspose2d(4, 4, 3, 2, 1, 1), Action.REWRITTEN),
+        (nn.ConvTranspose2d(4, 4, 4, 2, 1, groups=2), Action.REWRITTEN),
+        (nn.Upsample(scale_factor=2), Action.REWRITTEN),
+        (nn.Upsample(scale_factor=7), Action.NATIVE),
+        (nn.AdaptiveAvgPool2d(1), Action.NATIVE),
+        (nn.AdaptiveAvgPool2d(2), Action.FLOAT),
+        (nn.AdaptiveAvgPool2d(3), Action.REFUSED),
+    ],
+    ids=["same", "other size", "grouped", "twice", "seven times", "pool to 1", "pool to 2", "pool to 3"],
+)
+def test_settings_decide_and_not_the_kind_alone(layer: nn.Module, action: Action) -> None:
+    (found,) = [f for f in preflight_all(generator_with(layer), load_target("raspberry-pi-5")) if f.kind == type(layer).__name__]
+    assert found.action is action
+
+
+def test_a_refused_node_stops_the_run_and_names_node_target_and_reason(profiles: dict[Backend, TargetProfile]) -> None:
     target = profiles[Backend.LITERT]
     with pytest.raises(ExportError) as caught:
-        require_exportable(generator_with(nn.AdaptiveAvgPool2d(1)), target)
+        require_exportable(generator_with(nn.AdaptiveAvgPool2d(3)), target)
     assert all(word in caught.value.message for word in ("'_1'", "AdaptiveAvgPool2d", target.id, "no static form"))
     assert "edgegen inspect" in caught.value.hint
 
 
-@pytest.mark.parametrize("action", [Action.REWRITTEN, Action.FLOAT])
-def test_a_layer_that_is_rewritten_or_stays_float_does_not_stop_the_run(
-    profiles: dict[Backend, TargetProfile], action: Action
-) -> None:
-    for backend, kind in CASES:
-        if _RULES[backend][kind][0] is action:
-            require_exportable(generator_with(SMALLEST[kind]), profiles[backend])
+@pytest.mark.parametrize("target", list_targets(), ids=lambda target: target.id)
+def test_what_is_rewritten_or_stays_float_does_not_stop_the_run(target: TargetProfile) -> None:
+    net = (nn.ReflectionPad2d(1), nn.InstanceNorm2d(4), nn.LeakyReLU(0.2), nn.ConvTranspose2d(4, 4, 3, 2, 1, 1), nn.Tanh())
+    require_exportable(generator_with(*net), target)
+
+
+def test_one_refused_precision_does_not_stop_a_run_that_has_others(profiles: dict[Backend, TargetProfile]) -> None:
+    generator, target = generator_with(nn.Conv2d(4, 4, 3)), load_target("jetson")
+    (refused, _) = preflight_all(generator, target, Precision.INT8_DYNAMIC)
+    assert refused.action is Action.REFUSED
+    require_exportable(generator, target)
+
+
+def test_the_lowest_precision_is_the_one_judged() -> None:
+    assert lowest_precision(load_target("raspberry-pi-5")) is Precision.INT8
+    assert lowest_precision(load_target("ar")) is Precision.F16
 
 
 def test_preflight_leaves_the_generator_alone() -> None:

@@ -8,10 +8,14 @@ from edgegen.generator import Generator, load_generator, save_generator
 from edgegen.graph import count_macs, example_inputs, trace
 from edgegen.latency import Roofline
 from edgegen.prune import prune
-from edgegen.recipe import PruneConfig
+from edgegen.recipe import Importance, PruneConfig
 from edgegen.spec import ComponentSpec, Kind, Layout, Precision, TensorSpec
 
 MODEL = Roofline(1e9, 1e12, Precision.INT8, 8)
+
+
+def by_norm(**settings) -> PruneConfig:
+    return PruneConfig(importance=Importance.NORM, **settings)
 
 
 def residual():
@@ -41,7 +45,7 @@ def residual():
 @pytest.mark.parametrize("speedup", [2.0, 4.0, 10.0])
 def test_the_estimate_meets_the_goal_and_channels_stay_multiples(speedup):
     before = residual()
-    after = prune(before, PruneConfig(speedup=speedup), model=MODEL, budget_s=None, channel_multiple=8)
+    after = prune(before, by_norm(speedup=speedup), model=MODEL, budget_s=None, channel_multiple=8)
     facts = after.lineage[-1].facts
     assert facts["goal_met"] and facts["estimate_ms"] <= facts["goal_ms"]
     assert count_macs(after.module, after.spec) < count_macs(before.module, before.spec) / (0.8 * speedup)
@@ -52,7 +56,7 @@ def test_the_estimate_meets_the_goal_and_channels_stay_multiples(speedup):
 def test_the_generator_is_left_alone_and_the_student_keeps_its_spec():
     before = residual()
     weights = {k: v.clone() for k, v in before.module.state_dict().items()}
-    after = prune(before, PruneConfig(speedup=3), model=MODEL, budget_s=None, channel_multiple=8)
+    after = prune(before, by_norm(speedup=3), model=MODEL, budget_s=None, channel_multiple=8)
     assert all(torch.equal(v, weights[k]) for k, v in before.module.state_dict().items())
     assert after.spec == before.spec
     assert after.module(*example_inputs(after.spec)).shape == (1, 3, 32, 32)
@@ -64,7 +68,7 @@ def test_channels_that_nothing_reads_go_first_and_cost_nothing():
         for block in ("blocks.0.3", "blocks.1.3"):
             before.module.get_submodule(block).weight[:, 8:] = 0  # only 8 of the 64 inner channels matter
     facts = residual_facts(before)
-    after = prune(before, PruneConfig(), model=MODEL, budget_s=facts * 0.8, channel_multiple=8)
+    after = prune(before, by_norm(), model=MODEL, budget_s=facts * 0.8, channel_multiple=8)
     x = example_inputs(before.spec)
     assert (after.module(*x) - before.module(*x)).abs().max() < 1e-4
 
@@ -78,13 +82,13 @@ def residual_facts(generator):
 
 
 def test_a_goal_out_of_reach_gives_the_narrowest_student_and_says_so():
-    after = prune(residual(), PruneConfig(min_channels=8), model=MODEL, budget_s=1e-9, channel_multiple=8)
+    after = prune(residual(), by_norm(min_channels=8), model=MODEL, budget_s=1e-9, channel_multiple=8)
     assert after.lineage[-1].facts["goal_met"] is False
     assert max(m.out_channels for m in after.module.modules() if isinstance(m, nn.Conv2d)) <= 32
 
 
 def test_a_pruned_generator_is_stored_and_read_without_pickle(tmp_path):
-    after = prune(residual(), PruneConfig(speedup=3), model=MODEL, budget_s=None, channel_multiple=8)
+    after = prune(residual(), by_norm(speedup=3), model=MODEL, budget_s=None, channel_multiple=8)
     save_generator(after, tmp_path)
     again = load_generator(tmp_path)
     x = example_inputs(after.spec)

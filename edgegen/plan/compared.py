@@ -1,0 +1,92 @@
+"""What was foretold of a run beside what it came to: from the plan's option that was run, or from what pruning estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from edgegen.generator import Generator, StageRecord
+from edgegen.plan.memory import device_memory_bytes
+from edgegen.plan.model import Option, read_plan
+from edgegen.plan.size import artifact_bytes
+from edgegen.report import numbers
+from edgegen.report.model import PredictionRow
+from edgegen.spec import Backend, Precision
+
+if TYPE_CHECKING:
+    from edgegen.request import Request
+
+Json = Mapping[str, Any]
+
+
+def prediction_rows(request: Request, student: Generator, chosen: Json, record: Json | None) -> tuple[PredictionRow, ...]:
+    """Return a row per figure that was foretold. `chosen` is the judged candidate that ships, `record` the bench's, if it ran."""
+    option = _option(request)
+    rows = [
+        _latency(student, chosen, option),
+        _size(student, chosen, option),
+        _memory(student, chosen, option, record),
+        _quality(chosen, option),
+        _time(student, option),
+    ]
+    return tuple(row for row in rows if row is not None)
+
+
+def _option(request: Request) -> Option | None:
+    """Return the option that this run was asked to be; None for a run without --option."""
+    plan = read_plan(request.out) if request.goal_s is not None else None
+    return next((option for option in plan.options if option.latency_s == request.goal_s), None) if plan else None
+
+
+def _stage(student: Generator, name: str) -> StageRecord | None:
+    return next((record for record in student.lineage if record.stage == name), None)
+
+
+def _latency(student: Generator, chosen: Json, option: Option | None) -> PredictionRow | None:
+    pruned = _stage(student, "prune")
+    if option is None and (pruned is None or "estimate_ms" not in pruned.facts):
+        return None
+    foretold, label = (option.latency_s * 1e3, option.latency_label) if option else _estimate(pruned)
+    how = "layers measured one by one and added up" if label == "measured" else "predicted from the target's profile"
+    measured = chosen["latency_ms"] if chosen["latency_label"] == "measured" else None
+    return PredictionRow("latency", numbers.milliseconds(foretold), numbers.milliseconds(measured), f"{how}; the whole artifact")
+
+
+def _estimate(pruned: StageRecord | None) -> tuple[float, str]:
+    assert pruned is not None
+    return pruned.facts["estimate_ms"], pruned.facts["label"]
+
+
+def _size(student: Generator, chosen: Json, option: Option | None) -> PredictionRow | None:
+    size = option.size_bytes if option else artifact_bytes(student, Backend(chosen["backend"]), Precision(chosen["precision"]))
+    if size is None:
+        return None
+    precision = option.precision if option else chosen["precision"]
+    note = f"{precision} foretold, {chosen['precision']} ships" if precision != chosen["precision"] else "all files"
+    return PredictionRow("artifact", numbers.size(size), numbers.size(chosen["size_bytes"]), note)
+
+
+def _memory(student: Generator, chosen: Json, option: Option | None, record: Json | None) -> PredictionRow:
+    memory = option.memory_bytes if option else device_memory_bytes(student, Precision(chosen["precision"]))
+    found = (record or {}).get("memory") or {}
+    peak, start = found.get("vm_hwm_bytes"), found.get("vm_hwm_at_start_bytes")
+    grown = None if peak is None or start is None else peak - start
+    note = "weights and live activations; what a process grew by here, with code and scratch memory of the back end"
+    return PredictionRow("memory", numbers.size(memory), numbers.size(grown), note)
+
+
+def _quality(chosen: Json, option: Option | None) -> PredictionRow | None:
+    if option is None or option.expected is None:
+        return None
+    found = option.expected
+    spread = "" if found.low is None or found.high is None else f", {found.low:.2f} to {found.high:.2f}"
+    note = f"expected from {found.run_count} past run{'s' * (found.run_count > 1)}{spread}; the artifact on held-out inputs"
+    return PredictionRow("SSIM to the teacher", f"{found.ssim:.2f}", numbers.score(chosen["ssim"]), note)
+
+
+def _time(student: Generator, option: Option | None) -> PredictionRow | None:
+    trained = _stage(student, "distill")
+    if option is None or trained is None:
+        return None
+    note = f"{option.steps} steps at the speed of a second's probe"
+    return PredictionRow("training", numbers.seconds(option.train_s), numbers.seconds(trained.seconds), note)
