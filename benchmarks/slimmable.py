@@ -22,6 +22,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -97,7 +99,13 @@ def run_family(name: str, family: Family, out: Path, methods: Sequence[str], see
             kept.write_text(json.dumps({"students": scores, "steps": steps, "seconds": seconds}, indent=1))
             print(f"{name} seed {seed} {method}: {steps} steps, {seconds:.0f} s, {scores}", flush=True)
         found[method] = json.loads(kept.read_text())
-    figures = {"macs": family.macs, "teacher_macs": count_macs(case.teacher.module, case.teacher.spec), "methods": found}
+    command = shlex.join(["python", "benchmarks/slimmable.py", *sys.argv[1:]])
+    figures = {
+        "command": command,
+        "macs": family.macs,
+        "teacher_macs": count_macs(case.teacher.module, case.teacher.spec),
+        "methods": found,
+    }
     (case.folder / "figures.json").write_text(json.dumps(figures, indent=1))
 
 
@@ -225,19 +233,25 @@ def write_table(out: Path, path: Path) -> None:
     """Write one row per family, budget and method: PSNR and SSIM of the three students, means over the seeds that are there."""
     columns = ["family", "GMAC spent", "seeds", "method", "steps", "CPU s", *(f"1/{ratio:g} of the MACs" for ratio in RATIOS)]
     rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    commands: set[str] = set()
     for budget in sorted({file.parents[1] for file in out.glob("*/macs-*/seed-*/figures.json")}):
         runs = [json.loads(file.read_text()) for file in sorted(budget.glob("seed-*/figures.json"))]
+        commands.update(run["command"] for run in runs)
         for method in ("none", *METHODS):
             found = [run["methods"][method] for run in runs if method in run["methods"]]
             if found:
                 rows.append(_row(budget.parent.name, runs[0]["macs"], method, found))
-    command = "python benchmarks/slimmable.py"
     notes = (
         "PSNR in dB / SSIM of the float students to the teacher, on inputs that no training saw. `none`: cut and refitted alone, "
         "not trained. Every method spends the same multiply-accumulates, teacher passes included; the steps are those of each of "
         "its trainings. CPU seconds also hold what is not counted: losses, the optimiser, evaluations of the averages."
     )
-    write_result(path, "One training for all widths against one per width", command, notes + "\n\n" + "\n".join(rows))
+    write_result(
+        path,
+        "One training for all widths against one per width",
+        "` and `".join(sorted(commands)),
+        notes + "\n\n" + "\n".join(rows),
+    )
 
 
 def _row(family: str, macs: float, method: str, found: list[dict]) -> str:

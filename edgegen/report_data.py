@@ -112,7 +112,7 @@ def _stages(student: Generator) -> tuple[StageRow, ...]:
     rows = []
     for record in student.lineage:
         facts = record.facts
-        note = "" if record.stage != "distill" else f"{facts.get('steps')} steps"
+        note = "" if record.stage != "distill" else "; ".join(_training_notes(facts))
         label = Evidence(facts["label"]) if "label" in facts else Evidence.PREDICTED
         rows.append(
             StageRow(
@@ -120,6 +120,12 @@ def _stages(student: Generator) -> tuple[StageRow, ...]:
             )
         )
     return tuple(rows)
+
+
+def _training_notes(facts: Json) -> list[str]:
+    """How long a training was, and what more of it would give."""
+    outlook = facts.get("more_time") or {}
+    return [f"{facts.get('steps')} steps", *([outlook["text"]] if "gain_db" in outlook else [])]
 
 
 def _placement(chosen: Json) -> Placement:

@@ -31,6 +31,7 @@ def plan(
     arch: options.Arch = None,
     trust: options.Trust = False,
     discriminator: options.Discriminator = None,
+    perceptual: options.Perceptual = None,
     json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Print three ways to compress a generator: latency, size, memory, expected quality, and what compressing would take.
@@ -42,7 +43,7 @@ def plan(
     request = make_request(
         checkpoint, target=target, resolution=resolution, latency=latency, fps=fps, max_size=max_size, max_memory=max_memory,
         min_ssim=min_ssim, data=data, out=out, effort=effort, recipe=recipe, seed=seed, resume=False, start=None, until=None,
-        arch=arch, trust=trust, discriminator=discriminator, log_dir=None, rank=0,
+        arch=arch, trust=trust, discriminator=discriminator, perceptual=perceptual, log_dir=None, rank=0,
     )  # fmt: skip
     from edgegen.pipeline import latency_model
     from edgegen.plan import make_plan, save_plan

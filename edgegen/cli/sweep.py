@@ -31,6 +31,7 @@ def sweep(
     arch: options.Arch = None,
     trust: options.Trust = False,
     discriminator: options.Discriminator = None,
+    perceptual: options.Perceptual = None,
     workers: Annotated[int, typer.Option(help="How many units run at a time.", min=1, max=256)] = 1,
     ray: Annotated[
         str | None, typer.Option(help="Run on the Ray cluster at this address: auto, HOST:PORT, or local for a new one here.")
@@ -46,7 +47,7 @@ def sweep(
         checkpoint=checkpoint, targets=_words(targets), latencies=_words(latencies), resume=resume, recipe=recipe, effort=effort,
         out=out or Path("edgegen-out") / f"{checkpoint.stem}-sweep", seed=seed, data=data,
         resolution=resolution, max_size=max_size, max_memory=max_memory, min_ssim=min_ssim, arch=arch, trust=trust,
-        discriminator=discriminator,
+        discriminator=discriminator, perceptual=perceptual,
     )  # fmt: skip
     with console.progress() as progress:
         outcome = run_sweep(asked, progress, workers=workers, cpus=_cpus(), ray=ray)

@@ -36,6 +36,7 @@ class Hardware:
     accelerator: Any
     arithmetic: Arithmetic
     memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS
+    threads: int = dataclasses.field(default_factory=torch.get_num_threads)
 
     @property
     def device(self) -> torch.device:
@@ -54,8 +55,7 @@ class Hardware:
 
     def numerics(self) -> dict[str, Any]:
         """Return, as plain values, what bits depend on beside the device: a resumed run goes on with the same."""
-        threads = torch.get_num_threads()
-        return {"arithmetic": self.arithmetic.value, "memory_format": self.memory_format.value, "threads": threads}
+        return {"arithmetic": self.arithmetic.value, "memory_format": self.memory_format.value, "threads": self.threads}
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """Return the context in which convolutions use `arithmetic`."""

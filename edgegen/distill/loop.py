@@ -277,9 +277,7 @@ def _teach(run: Run, fed: Fed, batch: tuple[torch.Tensor, ...]) -> Shown:
         return Shown(images.to(hardware.device))
 
 
-def _learn(
-    run: Run, learner: Learner, batch: tuple[torch.Tensor, ...], theirs: Shown, rate: float
-) -> dict[str, torch.Tensor]:
+def _learn(run: Run, learner: Learner, batch: tuple[torch.Tensor, ...], theirs: Shown, rate: float) -> dict[str, torch.Tensor]:
     """Add the gradients of one student to those that are there and return its loss terms, times its share, without gradient."""
     hardware, adversary = run.hardware, run.networks.adversary
     with hardware.autocast():

@@ -12,7 +12,7 @@ _BETTER_DB, _BETTER_SSIM = 0.02, 5e-4  # less is the noise of the averaged weigh
 _TAIL = 8  # the fit leaves out the first eighth: warm-up, and an average that still holds the untrained weights
 _LEAST_POINTS = 5
 _EXPONENTS = np.linspace(0.0, 4.0, 81)
-_OWN_ERROR = 0.5  # of the gain: eight pairs of runs of n and 2 n steps (DCGAN faces, VAE decoder) lay between 0.8 and 1.5 times it
+_OWN_ERROR = 0.5  # of the gain: in eight pairs of runs of n and 2 n steps (DCGAN, VAE decoder) it came 0.8 to 1.5 times
 
 Point = Mapping[str, float]
 

@@ -142,7 +142,7 @@ def _of_onnx(content: bytes, precision: Precision) -> list[ArtifactNode]:
         settings["after"] = (str(_ONNX.get(before.op_type, before.op_type)) if before is not None else "input",)
         if node.op_type == "Resize":
             mode = values.get("mode", b"nearest").decode()
-            settings["mode"] = ({"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode),)
+            settings["mode"] = ({"linear": "bilinear", "cubic": "bicubic"}.get(str(mode), str(mode)),)
         if node.op_type == "Pad" and values.get("mode", b"constant") == b"reflect":
             op = "ReflectionPad2d"
         if node.op_type == "InstanceNormalization":
@@ -177,11 +177,8 @@ def _of_openvino(files: Mapping[str, bytes]) -> list[ArtifactNode]:
             settings["mode"] = ("nearest" if "nearest" in mode else "bicubic" if "cubic" in mode else "bilinear",)
         if kind.startswith("Group"):
             settings["groups"] = (int(node.input_value(1).get_partial_shape()[0].get_length()),)
-        is_int8 = node.get_input_size() > 0 and node.input_value(0).get_node().get_type_name() == "FakeQuantize"
-        name = node.get_friendly_name()
-        found.append(
-            ArtifactNode(NodeFacts(name, _OPENVINO.get(kind, kind), settings), Precision.INT8 if is_int8 else Precision.F32)
-        )
+        kept = Precision.INT8 if _is_int8(node) else Precision.F32
+        found.append(ArtifactNode(NodeFacts(node.get_friendly_name(), str(_OPENVINO.get(kind, kind)), settings), kept))
     return found
 
 

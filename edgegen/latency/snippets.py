@@ -63,7 +63,8 @@ def pass_model(item: Pass, channels: int, *, int8: bool) -> Any:
 
     def build(s: _Snippet) -> Any:
         store = "int8" if int8 and item.from_int8 else "float"
-        value = s.ops(item.ops, s.source(channels, item.height, item.width, store), store)
+        source = s.read_twice(s.source(channels, item.height, item.width, store))
+        value = s.ops(item.ops, source, store)
         return s.quantised(value, signed=_signed(item.ops)) if int8 and item.to_int8 and not item.from_int8 else value
 
     return _Snippet().model(build, pooled=True)
@@ -77,14 +78,19 @@ class _Snippet:
     """Collects the inputs of a model while it is built."""
 
     def __init__(self) -> None:
-        self._rng, self._inputs = np.random.default_rng(0), list[Any]()
+        self._rng, self._inputs, self._results = np.random.default_rng(0), list[Any](), list[Any]()
 
     def model(self, build: Any, *, pooled: bool) -> Any:
         from openvino import Model
 
         value = build(self)
         make: Any = Model  # its stub and its implementation disagree about themselves
-        return make([self._pooled(value) if pooled else value], self._inputs)
+        return make([self._pooled(value) if pooled else value, *self._results], self._inputs)
+
+    def read_twice(self, value: Any) -> Any:
+        """Let something else read `value` too, so that nothing can run in the layer that writes it."""
+        self._results.append(self._pooled(value))
+        return value
 
     def fed(self, shape: list[int], int8: bool) -> Any:
         """Return a float input of `shape` (batch 1 in front), quantised if wanted."""

@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,18 @@ from edgegen.latency.work import LayerWork, Pass
 from edgegen.spec import Precision
 
 _FORMAT = "edgegen.latency-table/2"
-_SHARE = {"concat": 0.5}  # the model of it joins two tensors
+_SHARES = {"concat": 0.5}  # its model joins two tensors
 _LEAST_S = 1e-7  # nothing is free: what is lost in the noise of its surroundings counts as this
+_IN_TURN = 6  # models that are compiled at a time, and timed round by round
 
 
 @dataclasses.dataclass(frozen=True)
-class _Entry:
-    """One line of the table: how to build the model, what of its time is not the layer's, and the share that is."""
+class _Line:
+    """What a key of the file stands for: a model whose whole call is timed, what of that belongs to others, and the share left."""
 
-    model: Any  # a function of nothing
-    others: tuple[str, ...] = ()  # lines whose time comes off, each a whole call
+    key: str
+    model: Callable[[], Any]
+    others: tuple[_Line, ...] = ()
     share: float = 1.0
 
 
@@ -35,11 +37,11 @@ class MeasuredTable:
 
     A layer is timed behind a cheap one that writes its input, less the time of that one alone. Latency is a staircase that also
     goes down: 3x3 int8 convolutions with 24 outputs take longer than those with 32 (64x64, AVX-512 VNNI: 131 against 122
-    microseconds), so that narrower is not taken to be faster.
+    microseconds), so narrower is not taken to be faster.
 
     Every measurement is written to `path` at once. `cache` is a folder that runs share: what an earlier run measured on the same
-    processor, OpenVINO and threads is copied from there, and what is new is added. Estimates depend on `path` alone once it has
-    what they need.
+    processor, OpenVINO and number of threads is copied from there, and what is new is added. Estimates depend on nothing but
+    `path` once it has what they need.
     """
 
     label = "measured"
@@ -54,15 +56,13 @@ class MeasuredTable:
 
     def seconds(self, work: LayerWork) -> float:
         """Return the seconds of a layer and its passes, from the table or by measuring now."""
-        return sum(self._net(key, entry) for key, entry in self._entries(work).items())
+        lines = self._lines(work)
+        self._fill(lines)
+        return sum(self._net_s(line) for line in lines)
 
     def measure(self, works: Iterable[LayerWork]) -> None:
-        """Measure what `works` need and the table lacks, now and a few at a time in turn."""
-        wanted: dict[str, _Entry] = {}
-        for work in works:
-            wanted |= self._entries(work)
-        wanted |= {key: self._surroundings(key) for entry in wanted.values() for key in entry.others}
-        self._fill(wanted)
+        """Measure what `works` need and the table lacks, a few in turn: less prone to a busy moment than one after the other."""
+        self._fill([line for work in works for line in self._lines(work)])
 
     def save(self) -> None:
         """Write the table atomically."""
@@ -72,74 +72,114 @@ class MeasuredTable:
         """Return how many lines the table has and where they come from, for the record of a stage."""
         return {"lines": len(self._seconds), "measured_now": self._measured, "from_earlier_runs": self._copied, **self._fingerprint}
 
-    def _entries(self, work: LayerWork) -> dict[str, _Entry]:
-        """Return the lines that make up a layer: its own and one for each pass; equal passes are counted once each."""
+    def _net_s(self, line: _Line) -> float:
+        """Return the time of a line less that of what surrounds it. Each is a whole call, and a call is taken off once."""
+        taken = self._seconds[line.key]
+        if line.others:
+            call = self._seconds[_CALL.key]
+            taken -= sum(self._seconds[other.key] - call for other in line.others) + call
+        return max(_LEAST_S, taken * line.share)
+
+    def _lines(self, work: LayerWork) -> list[_Line]:
         layer = dataclasses.replace(work, passes=())
-        found = {self._layer_key(layer): _Entry(lambda: layer_model(layer, int8=self._int8), self._layer_others(layer))}
-        for number, item in enumerate(work.passes):
-            channels = item.channels(work.outputs)
-            found[self._pass_key(item, channels) + "'" * number] = self._pass_entry(item, channels)
-        return found
+        return [_layer_line(layer, self._int8), *(_pass_line(p, p.channels(work.outputs), self._int8) for p in work.passes)]
 
-    def _pass_entry(self, item: Pass, channels: int) -> _Entry:
-        store = "int8" if self._int8 and item.from_int8 else "float"
-        source = _source_key(channels, item.height, item.width, store)
-        others = (source, *[source for op in item.ops if op in BINARY])
-        return _Entry(lambda: pass_model(item, channels, int8=self._int8), others, _SHARE.get(item.ops[0], 1.0))
-
-    def _layer_others(self, work: LayerWork) -> tuple[str, ...]:
-        store = ("signed" if work.signed else "int8") if self._int8 else "float"
-        second = _source_key(work.outputs, work.height, work.width, "signed" if self._int8 else "float")
-        beside = [second for op in work.fused if op in BINARY]
-        match work.kind:
-            case "input":
-                return ()
-            case "linear":
-                return (f"linear source {work.inputs} {'int8' if self._int8 else 'float'}",)
-            case "norm" | "output":
-                return (_source_key(work.inputs, work.height, work.width, "float"),)
-            case "transposed":
-                size = [max(1, n // by) for n, by in zip((work.height, work.width), work.stride, strict=True)]
-            case _:
-                size = [n * by for n, by in zip((work.height, work.width), work.stride, strict=True)]
-        return (_source_key(work.inputs, size[0], size[1], store), *beside)
-
-    def _net(self, key: str, entry: _Entry) -> float:
-        """Return the time of an entry less that of what surrounds it."""
-        key = key.rstrip("'")
-        if not {key, *entry.others} <= set(self._seconds):
-            self._fill({key: entry, **{other: self._surroundings(other) for other in entry.others}})
-        taken = self._seconds[key]
-        if entry.others:  # each line is a whole call: one call remains too many where a second operand is taken off
-            taken -= sum(self._seconds[other] for other in entry.others) - (len(entry.others) - 1) * self._call_s()
-        return max(_LEAST_S, taken * entry.share)
-
-    def _call_s(self) -> float:
-        key = _source_key(FEED, 1, 1, "float")
-        if key not in self._seconds:
-            self._fill({key: self._surroundings(key)})
-        return self._seconds[key]
-
-    def _surroundings(self, key: str) -> _Entry:
-        """Return the line of a key that `others` names."""
-        kind, *parts = key.split()
-        if kind == "linear":
-            return _Entry(lambda: linear_source_model(int(parts[1]), int8=parts[2] == "int8"))
-        height, width = map(int, parts[1].split("x"))
-        return _Entry(lambda: source_model(int(parts[0]), height, width, parts[2]))
-
-    def _fill(self, wanted: Mapping[str, _Entry]) -> None:
-        """Copy or measure the lines that are missing, a few in turn, and save after each few."""
-        missing = {key.rstrip("'"): entry for key, entry in wanted.items() if key.rstrip("'") not in self._seconds}
-        known = {key: self._shared[key] for key in missing if key in self._shared}
-        self._copied += len(known)
+    def _fill(self, lines: list[_Line]) -> None:
+        """Copy or measure the lines that are missing, with their surroundings, and save after each few."""
+        needed = {each.key: each for line in lines for each in (*line.others, line)} | {_CALL.key: _CALL}
+        missing = [line for key, line in needed.items() if key not in self._seconds]
+        known = {line.key: self._shared[line.key] for line in missing if line.key in self._shared}
         self._seconds |= known
-        todo = [key for key in missing if key not in known]
+        self._copied += len(known)
+        todo = [line for line in missing if line.key not in known]
         for start in range(0, len(todo), _IN_TURN):
-            keys = todo[start : start + _IN_TURN]
-            taken = fastest_seconds([missing[key].model() for key in keys], self._threads)
-            self._seconds |= dict(zip(keys, taken, strict=True))
-            self._measured += len(keys)
-            self._share()
-        if missing:
+            few = todo[start : start + _IN_TURN]
+            taken = fastest_seconds([line.model() for line in few], self._threads)
+            new = {line.key: seconds for line, seconds in zip(few, taken, strict=True)}
+            self._seconds |= new
+            self._measured += len(new)
             self.save()
+            self._add_to_cache(new)
+        if known and not todo:
+            self.save()
+
+    def _add_to_cache(self, new: Mapping[str, float]) -> None:
+        if self._shared_path is not None:
+            self._shared_path.parent.mkdir(parents=True, exist_ok=True)
+            self._shared = {**_read(self._shared_path, self._fingerprint), **self._shared, **new}  # other runs add to it as well
+            _write(self._shared_path, self._fingerprint, self._shared)
+
+
+def fingerprint(threads: int) -> dict[str, Any]:
+    """Return what a measured latency depends on beside the layer: processor, OpenVINO, number of threads (0: all cores)."""
+    from importlib.metadata import version
+
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return {"cpu": found.group(1) if found else platform.processor(), "openvino": version("openvino"), "threads": threads}
+
+
+def _layer_line(work: LayerWork, int8: bool) -> _Line:
+    int8 = int8 and work.kind not in ("norm", "output")
+    key = (
+        f"{'int8' if int8 else 'float'} {work.kind} {work.inputs}>{work.outputs} k{work.kernel[0]}x{work.kernel[1]} "
+        f"s{work.stride[0]}x{work.stride[1]} g{work.groups} {work.height}x{work.width}"
+        f"{''.join(f' +{op}' for op in work.fused)}{' >int8' if int8 and work.to_int8 else ''}{' signed' if int8 and work.signed else ''}"
+    )
+    return _Line(key, lambda: layer_model(work, int8=int8), _around_layer(work, int8))
+
+
+def _around_layer(work: LayerWork, int8: bool) -> tuple[_Line, ...]:
+    store = ("signed" if work.signed else "int8") if int8 else "float"
+    height, width = work.height, work.width
+    match work.kind:
+        case "input":
+            return ()
+        case "linear":
+            key = f"{'int8' if int8 else 'float'} linear source {work.inputs}"
+            return (_Line(key, lambda: linear_source_model(work.inputs, int8=int8)),)
+        case "transposed":
+            height, width = max(1, height // work.stride[0]), max(1, width // work.stride[1])
+        case "conv":
+            height, width = height * work.stride[0], width * work.stride[1]
+    second = _source_line(work.outputs, work.height, work.width, "signed" if int8 else "float")
+    return (_source_line(work.inputs, height, width, store), *(second for op in work.fused if op in BINARY))
+
+
+def _pass_line(item: Pass, channels: int, int8: bool) -> _Line:
+    stores = ["int8" if int8 and flag else "float" for flag in (item.from_int8, item.to_int8)]
+    source = _source_line(channels, item.height, item.width, stores[0])
+    others = (source, *(source for op in item.ops if op in BINARY))
+    key = f"{stores[0]}>{stores[1]} {' +'.join(item.ops)} {channels} {item.height}x{item.width}"
+    return _Line(key, lambda: pass_model(item, channels, int8=int8), others, _SHARES.get(item.ops[0], 1.0))
+
+
+def _source_line(channels: int, height: int, width: int, store: str) -> _Line:
+    return _Line(f"{store} source {channels} {height}x{width}", lambda: source_model(channels, height, width, store))
+
+
+_CALL = _source_line(FEED, 1, 1, "float")  # so little work that the call is what it costs
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read(path: Path, made_on: Mapping[str, Any]) -> dict[str, float]:
+    """Return the lines of a table; nothing if there is none, or if it is of another format or machine."""
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError):  # not there, or not whole: a cache that cannot be read is measured anew
+        return {}
+    if not isinstance(document, dict) or document.get("format") != _FORMAT or document.get("made_on") != made_on:
+        return {}
+    return dict(document["seconds"])
+
+
+def _write(path: Path, made_on: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
+    import os
+
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    text = json.dumps({"format": _FORMAT, "made_on": made_on, "seconds": seconds}, indent=0, sort_keys=True)
+    temporary.write_text(text)
+    temporary.replace(path)

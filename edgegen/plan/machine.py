@@ -1,10 +1,11 @@
-"""How fast this machine trains, and what that takes in memory: some real steps of the real generators, for about a second."""
+"""How fast this machine trains, and what that takes in memory: the real training of the real generators, for about a second."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,62 +13,69 @@ from torch import nn
 
 from edgegen.generator import Generator
 from edgegen.graph import count_macs
-from edgegen.recipe import DistillConfig
+from edgegen.progress import Silent
+from edgegen.recipe import AdversaryConfig, DistillConfig
 from edgegen.runtime.process_facts import peak_memory_bytes
 
 if TYPE_CHECKING:
     from edgegen.data import Inputs
 
 _SECONDS = 1.0
-_MOST_STEPS = 200
+_FIRST_STEPS, _MOST_STEPS = 2, 40
 _HEAVY_MACS = 2e11  # of one step; more is probed with a smaller batch: a probe must not take minutes
 _REFERENCE_S = 0.2
+_NEVER = 10**9
 
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """Seconds of one training step, and the peak memory of this process in bytes: None where it is not known.
+    """Seconds to start a training and of one step, and the peak memory of this process in bytes: None where it is not known.
 
     `step_count` steps were timed. Memory is not known where the system does not tell it, or after a smaller batch.
     """
 
+    start_s: float
     step_s: float
     memory_bytes: int | None
     step_count: int
 
 
 def probe_training(teacher: Generator, student: Generator, config: DistillConfig, inputs: Inputs) -> Probe:
-    """Train a copy of `student` towards `teacher` for about a second, on the device and in the arithmetic that training uses.
+    """Train `student` towards `teacher` for about a second, and leave both alone.
 
-    A step is a teacher pass, a forward and a backward pass of the student, and Adam; the first one is not counted.
+    Two short trainings of different lengths: what one takes longer than the other is its steps alone. Losses that need a
+    network of the user's (discriminator, perceptual) are left out.
     """
-    from edgegen.distill.hardware import open_hardware
-
     per_sample = count_macs(teacher.module, teacher.spec) + 3 * count_macs(student.module, student.spec)
     batch = max(1, min(config.batch, int(_HEAVY_MACS / per_sample)))
-    hardware = open_hardware(batch=batch)
-    teaching = copy.deepcopy(teacher.module).to(hardware.device)
-    learning = copy.deepcopy(student.module).to(hardware.device)
-    optimizer = torch.optim.Adam(learning.parameters(), lr=1e-6)
+    asked = _short(config, batch)
+    first_s = _train_s(student, teacher, asked, inputs, _FIRST_STEPS)
+    more = max(1, min(_MOST_STEPS, int(_SECONDS / first_s * _FIRST_STEPS)))
+    second_s = _train_s(student, teacher, asked, inputs, _FIRST_STEPS + more)
+    step_s = max(second_s - first_s, 0.1 * second_s) / more  # the first also warms up: it may even be longer
+    start_s = max(0.0, first_s - _FIRST_STEPS * step_s)
+    return Probe(start_s, step_s * config.batch / batch, peak_memory_bytes() if batch == config.batch else None, more)
 
-    def step(number: int) -> None:
-        given = hardware.shard(inputs.train(number, batch, config.augment))
-        with torch.no_grad(), hardware.autocast():
-            wanted = teaching(*given)
-        with hardware.autocast():
-            loss = (learning(*given) - wanted).float().abs().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loss.item()  # a GPU is done when its value is here
 
-    step(0)
-    started, done = time.perf_counter(), 0
-    while done < _MOST_STEPS and (done == 0 or time.perf_counter() - started < _SECONDS):
-        done += 1
-        step(done)
-    step_s = (time.perf_counter() - started) / done * config.batch / batch
-    return Probe(step_s, peak_memory_bytes() if batch == config.batch else None, done)
+def _short(config: DistillConfig, batch: int) -> DistillConfig:
+    """Return `config` for a training that stores and evaluates nothing on its way."""
+    losses = dataclasses.replace(config.losses, adversarial=0.0, perceptual=0.0, gram=0.0)
+    if not any(dataclasses.astuple(losses)):
+        losses = dataclasses.replace(losses, l1=1.0)
+    return dataclasses.replace(
+        config, batch=batch, losses=losses, adversary=AdversaryConfig(), warmup_steps=0, held_out=1, checkpoint_every=_NEVER,
+        evaluate_every=_NEVER,
+    )  # fmt: skip
+
+
+def _train_s(student: Generator, teacher: Generator, config: DistillConfig, inputs: Inputs, steps: int) -> float:
+    from edgegen.distill import distill
+
+    with tempfile.TemporaryDirectory(prefix="edgegen-probe-") as name:
+        trained = distill(
+            student, config, teacher=teacher, inputs=inputs, steps=steps, seed=0, work_dir=Path(name), progress=Silent()
+        )
+    return trained.lineage[-1].seconds
 
 
 def reference_macs_per_s() -> float:

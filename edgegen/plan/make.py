@@ -174,7 +174,7 @@ def _option(case: _Case, number: int, choice: Choice, point: FrontPoint, expecte
     if "distill" in request.recipe.stages:
         probe = probe_training(teacher, student, case.config, case.inputs)
         steps = steps_for(request.effort, case.config, teacher, student)
-        train_s, ram_bytes = steps * probe.step_s, probe.memory_bytes
+        train_s, ram_bytes = probe.start_s + steps * probe.step_s, probe.memory_bytes
     finish = expected_finish_s(
         case.runs.finishes, backend=request.target.backend, teacher_macs=count_macs(teacher.module, teacher.spec),
         macs_per_s=spent.macs_per_s,

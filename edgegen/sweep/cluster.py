@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import re
+import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from edgegen.sweep.units import FILE_OPTIONS, Unit
 from edgegen.sweep.work import RESULT, do_unit
 
 Files = Mapping[str, bytes]
+_KNOCK_S = 10.0
 
 
 class RayWorkers:
@@ -23,8 +26,9 @@ class RayWorkers:
         self._ray, self._store = require("ray", extra="ray"), store
         own = {"num_cpus": cpus} if address == "local" else {}
         try:
+            _knock(address)
             self._ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error", **own)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise RecipeError(
                 f"--ray {address}: no cluster answers ({error})", hint="start one with `ray start --head`, or give --ray local"
             ) from error
@@ -65,6 +69,18 @@ class RayWorkers:
         if key not in self._sent:
             self._sent[key] = self._ray.put(make())
         return self._sent[key]
+
+
+def _knock(address: str) -> None:
+    """Raise OSError unless something listens at HOST:PORT: Ray itself would try for minutes. Words need no knock."""
+    if address in ("auto", "local"):
+        return
+    match = re.fullmatch(r"(?:ray://)?(.+):(\d{1,5})", address)
+    if match is None:
+        raise RecipeError(
+            f"'{address}' is not the address of a cluster", hint="write auto, local or HOST:PORT, as in 10.0.0.5:6379"
+        )
+    socket.create_connection((match.group(1), int(match.group(2))), timeout=_KNOCK_S).close()
 
 
 def work_on_bytes(job: dict[str, Any], given: Files, shared: Files | None, threads: int) -> Files:

@@ -21,7 +21,7 @@ class Store:
 
     def __init__(self, out: Path, *, resume: bool) -> None:
         self.root = out / "units"
-        if self.root.exists() and not resume:
+        if not resume and self.root.exists() and any(self.root.iterdir()):
             raise RecipeError(f"{out} already holds a sweep", hint="--resume continues it; --out DIR starts elsewhere")
         with storage_errors(out):
             self.root.mkdir(parents=True, exist_ok=True)

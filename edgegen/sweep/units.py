@@ -20,7 +20,7 @@ from edgegen.recipe import Effort, Recipe
 from edgegen.request import Request, make_request
 from edgegen.resources import looks_like_path
 
-FILE_OPTIONS = ("checkpoint", "target", "recipe", "arch", "discriminator")
+FILE_OPTIONS = ("checkpoint", "target", "recipe", "arch", "discriminator", "perceptual")
 """Options of a job that may name a file, which a worker on another machine is sent along with it."""
 
 
@@ -44,6 +44,7 @@ class Asked:
     arch: str | None = None
     trust: bool = False
     discriminator: Path | None = None
+    perceptual: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,7 @@ def make_units(asked: Asked) -> list[Unit]:
         "data": _folder_sha256(asked.data),
         "arch": asked.arch and [file_sha256(Path(asked.arch.partition(":")[0])), asked.arch.partition(":")[2], asked.trust],
         "discriminator": asked.discriminator and file_sha256(asked.discriminator),
+        "perceptual": asked.perceptual and file_sha256(asked.perceptual),
         "seed": asked.seed,
     }
     shared: dict[str, Unit] = {}
@@ -103,7 +105,7 @@ def request_of(job: Mapping[str, Any], out: Path) -> Request:
     options = {
         name: job[name] for name in ("latency", "resolution", "max_size", "max_memory", "min_ssim", "seed", "arch", "trust")
     }
-    paths = {name: job[name] and Path(job[name]) for name in ("data", "discriminator")}
+    paths = {name: job[name] and Path(job[name]) for name in ("data", "discriminator", "perceptual")}
     return make_request(
         Path(job["checkpoint"]), target=job["target"], recipe=job["recipe"], out=out, effort=Effort(job["effort"]), fps=None,
         resume=True, start=None, until=job["until"], log_dir=None, rank=0, **options, **paths,
@@ -124,7 +126,7 @@ def _request(asked: Asked, target: str, latency: str) -> Request:
         asked.checkpoint, target=target, recipe=asked.recipe, out=asked.out, latency=latency, fps=None, data=asked.data,
         resolution=asked.resolution, max_size=asked.max_size, max_memory=asked.max_memory, min_ssim=asked.min_ssim,
         effort=asked.effort, seed=asked.seed, start=None, until=None, arch=asked.arch, trust=asked.trust,
-        discriminator=asked.discriminator,
+        discriminator=asked.discriminator, perceptual=asked.perceptual,
     )  # fmt: skip
 
 
@@ -185,6 +187,7 @@ def _job(asked: Asked, target: str, *, latency: str | None, until: str | None) -
         "arch": asked.arch and f"{Path(file).resolve()}{colon}{name}",
         "trust": asked.trust,
         "discriminator": asked.discriminator and str(asked.discriminator.resolve()),
+        "perceptual": asked.perceptual and str(asked.perceptual.resolve()),
     }
 
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 from tiny import CONFIG, SmoothImages, painter, same_weights, weights
 from torch import nn
+from train_in_processes import SETTINGS
 
 from edgegen.distill import distill
 from edgegen.distill.discriminator import Discriminator
-from edgegen.distill.hardware import Arithmetic
+from edgegen.distill.hardware import Arithmetic, pinned_threads
 from edgegen.errors import DivergedError, RecipeError, StorageError
 from edgegen.progress import Silent
-from edgegen.recipe import LossConfig
+from edgegen.recipe import LossConfig, MemoryFormat
 
 STEPS = 20
 
@@ -111,6 +112,52 @@ def test_batch_norm_that_was_not_folded_trains_and_resumes(tmp_path):
     assert not torch.equal(weights(whole)["norm.running_mean"], weights(student)["norm.running_mean"])
 
 
+def test_a_resumed_run_keeps_the_threads_the_arithmetic_and_the_layout_it_began_with(tmp_path):
+    config = dataclasses.replace(CONFIG, memory_format=MemoryFormat.CHANNELS_LAST)
+    whole = run(tmp_path / "whole", config=config, arithmetic=None)
+    with pytest.raises(KilledError):
+        run(tmp_path / "cut", config=config, arithmetic=None, progress=Recorder(last=8))
+    before = torch.get_num_threads()
+    with pinned_threads(before + 1):
+        resumed = run(tmp_path / "cut", config=config, arithmetic=None)
+        assert torch.get_num_threads() == before + 1
+    assert same_weights(whole, resumed)
+    facts = resumed.lineage[-1].facts
+    assert (facts["threads"], facts["memory_format"]) == (before, "channels_last") and facts == whole.lineage[-1].facts
+
+
+def test_workers_and_stored_images_change_no_bit_and_resume(tmp_path):
+    pool = dataclasses.replace(CONFIG, losses=LossConfig(feature=0.0), augment=dataclasses.replace(CONFIG.augment, views=2))
+    alone = run(tmp_path / "alone", config=pool)
+    ahead = dataclasses.replace(pool, workers=2)
+    with pytest.raises(KilledError):
+        run(tmp_path / "cut", config=ahead, progress=Recorder(last=13))
+    assert same_weights(alone, run(tmp_path / "cut", config=ahead))
+
+
+def test_a_training_without_progress_stops_early_and_says_so_and_is_not_taken_up_again(tmp_path):
+    config = dataclasses.replace(CONFIG, learning_rate=1e-8, evaluate_every=2, patience=3)
+    progress = Recorder()
+    first = run(tmp_path, config=config, progress=progress, steps=40)
+    facts = first.lineage[-1].facts
+    assert (facts["steps"], facts["planned_steps"], progress.done) == (6, 40, 6)
+    assert "distill: stopped after 6 of 40 steps: 3 evaluations brought nothing better" in progress.notes
+    again = Recorder()
+    assert same_weights(first, run(tmp_path, config=config, progress=again, steps=40))
+    assert len(again.facts) == 1
+
+
+def test_patience_changes_nothing_while_the_picture_gets_better(tmp_path):
+    patient = run(tmp_path / "patient", config=dataclasses.replace(CONFIG, patience=2))
+    assert same_weights(patient, run(tmp_path / "endless")) and patient.lineage[-1].facts["steps"] == STEPS
+
+
+def test_the_record_and_a_note_say_what_more_steps_would_give(tmp_path):
+    progress = Recorder()
+    facts = run(tmp_path, progress=progress, steps=40).lineage[-1].facts
+    assert facts["more_time"]["gain_db"] > 0 and progress.notes[-1] == f"distill: {facts['more_time']['text']}"
+
+
 def test_another_setting_starts_from_the_beginning(tmp_path):
     run(tmp_path)
     progress = Recorder()
@@ -180,16 +227,17 @@ def test_an_adversarial_weight_without_a_discriminator_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_weights_of_one(tmp_path):
-    alone = run(tmp_path / "alone")
+@pytest.mark.parametrize("setting", ["plain", "workers and stored images"])
+def test_two_processes_give_the_weights_of_one(tmp_path, setting):
+    alone = run(tmp_path / "alone", config=SETTINGS[setting])
     script = Path(__file__).parent / "train_in_processes.py"
     # --multi_gpu is accelerate's word for "several processes here": without a GPU they talk by gloo; --cpu would want MPI
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
                "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
-               str(script), str(tmp_path / "two")]  # fmt: skip
+               str(script), str(tmp_path / "two"), setting]  # fmt: skip
     root = Path(__file__).parents[2]
     found = subprocess.run(
-        command, cwd=root, capture_output=True, text=True, timeout=120,
+        command, cwd=root, capture_output=True, text=True, timeout=300,
         env=os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{Path(__file__).parent}", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert found.returncode == 0, found.stderr

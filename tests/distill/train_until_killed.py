@@ -18,10 +18,10 @@ from torch import nn
 from edgegen.distill import distill
 from edgegen.generator import save_generator
 from edgegen.progress import Silent
-from edgegen.recipe import LossConfig
+from edgegen.recipe import LossConfig, TrainingArithmetic
 
 SETTINGS = {
-    "features": CONFIG,
+    "features": dataclasses.replace(CONFIG, arithmetic=TrainingArithmetic.F32),  # whose sums depend on the number of threads
     "workers": dataclasses.replace(CONFIG, workers=2),
     "stored images": dataclasses.replace(
         CONFIG, workers=1, losses=LossConfig(feature=0.0), augment=dataclasses.replace(CONFIG.augment, views=3)
@@ -69,7 +69,8 @@ if __name__ == "__main__":
     moment, count = (sys.argv[3], int(sys.argv[4])) if len(sys.argv) > 3 else ("", 0)
     os.replace = dying_replace(moment, count)
     norm = nn.InstanceNorm2d if setting == "features" else nn.BatchNorm2d
-    result = distill(painter(4, seed=1, norm=norm), SETTINGS[setting], teacher=painter(8, seed=2, norm=norm), inputs=SmoothImages(),
-                     steps=STEPS, seed=0, work_dir=folder, progress=Telling(count if moment == "step" else 0))  # fmt: skip
+    teacher = painter(8, seed=2, norm=norm)
+    result = distill(painter(4, seed=1, norm=norm), SETTINGS[setting], teacher=teacher, inputs=SmoothImages(), steps=STEPS,
+                     seed=0, work_dir=folder, progress=Telling(count if moment == "step" else 0))  # fmt: skip
     (folder / "student").mkdir(exist_ok=True)
     save_generator(result, folder / "student")

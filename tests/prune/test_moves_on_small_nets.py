@@ -74,7 +74,7 @@ def test_a_move_gives_a_generator_that_can_be_stored_and_leaves_the_one_it_had_a
     student = move.apply(teacher, site, samples=photos(3))
     assert str(teacher.module.graph) == graph
     assert all(torch.equal(v, before[k]) for k, v in teacher.module.state_dict().items())
-    assert student.spec == teacher.spec
+    assert student.spec == teacher.spec and not any(layer.training for layer in student.module.modules())
     check_vocabulary(student.module)
     x = photos(1, seed=9)[0]
     assert student.module(*x).shape == teacher.module(*x).shape

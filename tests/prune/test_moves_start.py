@@ -69,6 +69,7 @@ def photos(shared_images) -> tuple[list[tuple[torch.Tensor, ...]], list[tuple[to
     return street(shared_images / "street_train", 4, 128, scale=255.0), street(shared_images / "street_test", 2, 128, scale=255.0)
 
 
+@torch.no_grad()
 def test_split_convolutions_of_a_real_style_network_come_nearer_by_activations_than_by_weights(style, photos):
     node = calls(style.module)["l.3.c1.conv"]
     conv = style.module.get_submodule("l.3.c1.conv")

@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(folder: Path, out: str, *more: object) -> list[object]:
-    where = ["--targets", "intel-n100", "--latencies", "40us,20us,1us", "--recipe", folder / "sweep.toml", "--out", folder / out]
+    where = ["--targets", "intel-n100", "--latencies", "20us,10us,1us", "--recipe", folder / "sweep.toml", "--out", folder / out]
     return ["sweep", folder / "faces.pt", *where, "--effort", "quick", *more]
 
 
@@ -140,8 +140,8 @@ def test_a_killed_worker_loses_only_its_unit_and_the_result_is_the_same(folder: 
     units = folder / "killed" / "units"
     kill_a_worker(
         running,
-        lambda line: "edgegen.sweep.work" in line and "intel-n100-0.04ms" in line,
-        lambda: bool(list(units.glob("intel-n100-0.04ms*.part/run/stages/*.part/distill.training"))),
+        lambda line: "edgegen.sweep.work" in line and "intel-n100-0.02ms" in line,
+        lambda: bool(list(units.glob("intel-n100-0.02ms*.part/run/stages/*.part/distill.training"))),
     )
     _, errors = running.communicate(timeout=_LIMIT_S)
     assert running.returncode == 4, errors
@@ -186,6 +186,8 @@ def test_on_two_ray_workers_of_which_one_is_killed_the_result_is_that_of_a_local
 
 
 def test_a_cluster_that_does_not_answer_is_told_in_one_sentence(folder: Path) -> None:
-    done = call(*words(folder, "nowhere", "--ray", "127.0.0.1:1"), timeout_s=_LIMIT_S)
+    done = call(*words(folder, "nowhere", "--ray", "127.0.0.1:1"), timeout_s=60)
     assert done.returncode == 6 and "Traceback" not in done.stderr
     assert "--ray 127.0.0.1:1: no cluster answers" in done.stderr
+    refused = call(*words(folder, "nowhere", "--ray", "somewhere"), timeout_s=60)
+    assert refused.returncode == 6 and "'somewhere' is not the address of a cluster" in refused.stderr

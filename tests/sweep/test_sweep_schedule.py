@@ -118,6 +118,8 @@ def test_an_interruption_stops_the_workers(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_holds_a_sweep_is_not_written_to_without_resume(tmp_path: Path) -> None:
-    Store(tmp_path / "out", resume=False)
+    store = Store(tmp_path / "out", resume=False)
+    Store(tmp_path / "out", resume=False)  # nothing was begun yet
+    store.part(SHARED)
     with pytest.raises(RecipeError, match="already holds a sweep"):
         Store(tmp_path / "out", resume=False)

@@ -10,10 +10,10 @@ import torch
 from torch import fx, nn
 
 from edgegen.generator import Generator
-from edgegen.graph import clean, layer_of
+from edgegen.graph import layer_of
 from edgegen.prune.moves.activations import activations
 from edgegen.prune.moves.separable import energy_of
-from edgegen.prune.moves.site import Samples, Site, before, calls, conv_like, normalised, plain_conv
+from edgegen.prune.moves.site import Samples, Site, before, calls, conv_like, finished, normalised, plain_conv
 
 NAME = "bottleneck"
 _SHARES = (2, 4)
@@ -46,8 +46,7 @@ def apply(student: Generator, site: Site, *, samples: Samples) -> Generator:
     narrow, wide = split(conv, targets, int(site.form.split()[0]), alike=normalised(made.module, node))
     made.module.set_submodule(name, wide)
     before(made.module, node, f"{name}_narrow", [narrow])
-    clean(made.module)
-    return made
+    return finished(made)
 
 
 @torch.no_grad()

@@ -13,10 +13,10 @@ import torch
 from torch import fx, nn
 
 from edgegen.generator import Generator
-from edgegen.graph import clean, layer_of
+from edgegen.graph import layer_of
 from edgegen.layers import Crop2d
 from edgegen.prune.moves.activations import activations
-from edgegen.prune.moves.site import Samples, Site, calls
+from edgegen.prune.moves.site import Samples, Site, calls, finished
 
 NAME = "frozen_norm"
 
@@ -45,8 +45,7 @@ def apply(student: Generator, site: Site, *, samples: Samples) -> Generator:
     else:
         _fold(made.module, conv, scale.repeat_interleave(repeats), shift.repeat_interleave(repeats))
         node.replace_all_uses_with(source)
-    clean(made.module)
-    return made
+    return finished(made)
 
 
 def frozen(norm: nn.InstanceNorm2d, sources: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from edgegen.generator import Generator
-from edgegen.graph import clean, insert_layer, layer_of
+from edgegen.graph import insert_layer, layer_of
 from edgegen.layers import Clamp, Crop2d, Scale
 from edgegen.prune.least_squares import fit_layer
 from edgegen.prune.moves.activations import RIDGE, ROWS, activations, nearest_affine, through
 from edgegen.prune.moves.equal_conv import equal_conv
 from edgegen.prune.moves.hidden import per_phase, two_layers
-from edgegen.prune.moves.site import NORMS, PADS, POINTWISE, Samples, Site, calls, plain_conv, shapes_of
+from edgegen.prune.moves.site import NORMS, PADS, POINTWISE, Samples, Site, calls, finished, plain_conv, shapes_of
 
 NAME = "half_head"
 _FORMS = ("5x5", "5x5, hidden")
@@ -84,8 +84,7 @@ def apply(student: Generator, site: Site, *, samples: Samples) -> Generator:
     for layer in [*layers, nn.PixelShuffle(factor)]:
         node = insert_layer(module, f"{name}_half", layer, node)
     last.replace_all_uses_with(node)
-    clean(module)
-    return made
+    return finished(made)
 
 
 def _hidden(head: _Head, opening, inner, closing, pairs) -> list[nn.Module]:

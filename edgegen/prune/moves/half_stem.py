@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from edgegen.generator import Generator
-from edgegen.graph import clean, layer_of
+from edgegen.graph import layer_of
 from edgegen.layers import Crop2d
 from edgegen.prune.least_squares import fit_layer
 from edgegen.prune.moves.activations import RIDGE, ROWS, activations, nearest_affine, through
@@ -28,6 +28,7 @@ from edgegen.prune.moves.site import (
     Site,
     before,
     calls,
+    finished,
     normalised,
     plain_conv,
     shapes_of,
@@ -83,8 +84,7 @@ def apply(student: Generator, site: Site, *, samples: Samples) -> Generator:
     module.set_submodule(str(last.target), layers[-1])
     last.replace_input_with(last.all_input_nodes[0], entry)
     before(module, last, f"{first.target}_half", [*([] if stem.coarse else [nn.PixelUnshuffle(2)]), *layers[:-1]])
-    clean(module)
-    return made
+    return finished(made)
 
 
 def _merged(opening, closing, affine, pairs, *, coarse: bool) -> nn.Conv2d:

@@ -13,10 +13,10 @@ import torch
 from torch import fx, nn
 
 from edgegen.generator import Generator
-from edgegen.graph import clean, insert_layer, layer_of
+from edgegen.graph import insert_layer, layer_of
 from edgegen.prune.least_squares import fit_layer, fit_transposed
 from edgegen.prune.moves.activations import RIDGE, ROWS, activations, through
-from edgegen.prune.moves.site import NORMS, PADS, POINTWISE, Samples, Site, calls, shapes_of
+from edgegen.prune.moves.site import NORMS, PADS, POINTWISE, Samples, Site, calls, finished, shapes_of
 from edgegen.prune.sensitivity import picture_loss
 
 NAME = "remove_block"
@@ -60,8 +60,7 @@ def apply(student: Generator, site: Site, *, samples: Samples) -> Generator:
     fit_layer(conv, pairs, ridge=RIDGE, rows=ROWS)
     node = insert_layer(made.module, f"{block.layers[0]}_instead", conv, block.stream)
     block.total.replace_all_uses_with(node)
-    clean(made.module)
-    return made
+    return finished(made)
 
 
 def _removed(student: Generator, site: Site, samples: Samples, *, refit: bool) -> Generator:
@@ -70,8 +69,7 @@ def _removed(student: Generator, site: Site, samples: Samples, *, refit: bool) -
     if refit:
         _refit_readers(made.module, block, samples)
     block.total.replace_all_uses_with(block.stream)
-    clean(made.module)
-    return made
+    return finished(made)
 
 
 def _block_at(module: fx.GraphModule, site: Site) -> _Block:

@@ -11,17 +11,16 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import fx
 
 from edgegen.generator import Generator
-from edgegen.graph import example_inputs, layer_costs, layer_of
-from edgegen.latency import LatencyModel, LayerWork, estimate
+from edgegen.graph import example_inputs, layer_costs
+from edgegen.latency import LatencyModel, estimate
 from edgegen.pictures import visible
 from edgegen.prune.moves import MOVES
-from edgegen.prune.moves.site import Move, Samples, Site, shapes_of
+from edgegen.prune.moves.site import Move, Samples, Site
 from edgegen.prune.work import layer_works
 
-_PASSES = (nn.ReflectionPad2d, nn.ReplicationPad2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.Upsample)
 _TESTED_SHARE = 4  # every fourth sample is not fitted to: it tells what a move costs
 _GAIN = 0.02  # by how much of the loss, or of the seconds missed, a move must be better: less is noise
 _OVER_BUDGET = 1.03  # an estimate above this share of the budget misses it: channels go in tiles
@@ -67,20 +66,13 @@ class Choice:
 
 
 def estimated_s(student: Generator, model: LatencyModel) -> float:
-    """Return the estimate of a whole generator in seconds: its layers, and one pass for each tensor that is only rearranged.
+    """Return the estimate of a whole generator in seconds."""
+    return estimate(model, layer_works(*_shapes_only(student)).values())
 
-    A mirrored border, a shuffle or an upsampling reads and writes its tensor once, about what a norm costs (measured in OpenVINO,
-    f32, 256x256x32: 0.3 ms against 0.3 ms for a norm and 8.6 ms for a 3x3 convolution).
-    """
-    module = copy.deepcopy(student.module).to("meta")
-    inputs = tuple(tensor.to("meta") for tensor in example_inputs(student.spec))
-    shapes = shapes_of(module, inputs)
-    passes = []
-    for node in module.graph.nodes:
-        if isinstance(layer_of(module, node), _PASSES):
-            _, channels, height, width = shapes[node.name]
-            passes.append(LayerWork("norm", channels, channels, (1, 1), (1, 1), 1, height, width))
-    return estimate(model, [*layer_works(module, inputs).values(), *passes])
+
+def _shapes_only(student: Generator) -> tuple[fx.GraphModule, tuple[torch.Tensor, ...]]:
+    """Return module and example inputs without values: running them gives shapes at no cost."""
+    return copy.deepcopy(student.module).to("meta"), tuple(tensor.to("meta") for tensor in example_inputs(student.spec))
 
 
 def propose(
@@ -181,5 +173,4 @@ def _difference(pictures: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]
 
 
 def _macs(student: Generator) -> int:
-    inputs = tuple(tensor.to("meta") for tensor in example_inputs(student.spec))
-    return sum(cost.macs for cost in layer_costs(copy.deepcopy(student.module).to("meta"), inputs))
+    return sum(cost.macs for cost in layer_costs(*_shapes_only(student)))

@@ -11,9 +11,9 @@ import torch
 from torch import fx, nn
 
 from edgegen.generator import Generator
-from edgegen.graph import clean, layer_of
+from edgegen.graph import layer_of
 from edgegen.prune.moves.activations import activations, moments, ridged
-from edgegen.prune.moves.site import Samples, Site, before, calls, conv_like, normalised, plain_conv
+from edgegen.prune.moves.site import Samples, Site, before, calls, conv_like, finished, normalised, plain_conv
 
 NAME = "separable"
 _MIN_CHANNELS = 16  # below it the depthwise part costs about as much as the dense convolution
@@ -41,8 +41,7 @@ def apply(student: Generator, site: Site, *, samples: Samples) -> Generator:
     depthwise, pointwise = separated(conv, pairs, alike=normalised(made.module, node))
     made.module.set_submodule(name, pointwise)
     before(made.module, node, f"{name}_depthwise", [depthwise])
-    clean(made.module)
-    return made
+    return finished(made)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from edgegen.generator import Generator
-from edgegen.graph import LAYERS, layer_of, node_shapes
+from edgegen.graph import LAYERS, clean, layer_of, node_shapes
 
 Samples = Sequence[tuple[torch.Tensor, ...]]
 """Calibration inputs of a generator: one tuple of tensors each, batch axis 1."""
@@ -98,3 +98,10 @@ def before(module: fx.GraphModule, node: fx.Node, name: str, layers: Sequence[nn
 def normalised(module: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a norm of its own takes each channel's scale away behind `node`: then channels count alike, else as they are."""
     return len(node.users) == 1 and isinstance(layer_of(module, next(iter(node.users))), NORMS)
+
+
+def finished(made: Generator) -> Generator:
+    """Return `made` with what nothing uses any more dropped, all of it in eval mode: what every move ends with."""
+    clean(made.module)
+    made.module.eval()
+    return made

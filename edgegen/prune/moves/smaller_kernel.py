@@ -6,10 +6,10 @@ import torch
 from torch import fx, nn
 
 from edgegen.generator import Generator
-from edgegen.graph import clean, layer_of
+from edgegen.graph import layer_of
 from edgegen.prune.least_squares import fit_layer
 from edgegen.prune.moves.activations import RIDGE, ROWS, activations
-from edgegen.prune.moves.site import PADS, Samples, Site, calls, conv_like
+from edgegen.prune.moves.site import PADS, Samples, Site, calls, conv_like, finished
 
 NAME = "smaller_kernel"
 _SIZES = (7, 5, 3)
@@ -57,8 +57,7 @@ def apply(student: Generator, site: Site, *, samples: Samples) -> Generator:
     made.module.set_submodule(name, small)
     sources = [x for (x,) in activations(made.module, [source], samples)]
     fit_layer(small, list(zip(sources, targets, strict=True)), ridge=RIDGE, rows=ROWS)
-    clean(made.module)
-    return made
+    return finished(made)
 
 
 def _padding_before(module: fx.GraphModule, node: fx.Node) -> int:

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from edgegen.generator import Generator
-from edgegen.graph import clean, insert_layer, layer_of
+from edgegen.graph import insert_layer, layer_of
 from edgegen.layers import Crop2d
 from edgegen.prune.least_squares import fit_layer
 from edgegen.prune.moves.activations import RIDGE, ROWS, activations, through
 from edgegen.prune.moves.equal_conv import equal_conv
-from edgegen.prune.moves.site import PADS, Samples, Site, calls, plain_conv, shapes_of
+from edgegen.prune.moves.site import PADS, Samples, Site, calls, finished, plain_conv, shapes_of
 
 NAME = "upsampling"
 _SUB_PIXEL, _ONE_TAP, _RESIZE = "sub-pixel", "sub-pixel 1x1", "resize 3x3"
@@ -74,8 +74,7 @@ def apply(student: Generator, site: Site, *, samples: Samples) -> Generator:
     for layer in chain:
         node = insert_layer(module, f"{site.layers[0]}_coarse", layer, node)
     last.replace_all_uses_with(node)
-    clean(module)
-    return made
+    return finished(made)
 
 
 def _sub_pixel(layers: list[nn.Module], part: _Enlarger, pairs, *, one_tap: bool) -> list[nn.Module]:

@@ -9,8 +9,8 @@ import torch
 from torch import fx, nn
 
 from edgegen.generator import Generator
-from edgegen.graph import clean, layer_of
-from edgegen.prune.moves.site import Samples, Site, calls, conv_like
+from edgegen.graph import layer_of
+from edgegen.prune.moves.site import Samples, Site, calls, conv_like, finished
 
 NAME = "zero_padding"
 _MIRRORS = (nn.ReflectionPad2d, nn.ReplicationPad2d)
@@ -46,8 +46,7 @@ def apply(student: Generator, site: Site, *, samples: Samples) -> Generator:
             node.replace_all_uses_with(node.all_input_nodes[0])
         else:
             made.module.set_submodule(name, nn.ZeroPad2d((left, right, top, bottom)))
-    clean(made.module)
-    return made
+    return finished(made)
 
 
 def _with_padding(conv: nn.Conv2d, padding: tuple[int, ...] | str) -> nn.Conv2d:

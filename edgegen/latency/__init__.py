@@ -1,0 +1,26 @@
+"""What a layer costs on a target: measured here for local targets, predicted from the profile for all others.
+
+An estimate is additive: the sum of its layers. It drives pruning before the first artifact exists, and every report sets
+it against the measured whole.
+"""
+
+from __future__ import annotations
+
+from edgegen.latency.calibrate import Anchor, Calibrated, PredictionError, calibrated, prediction_error
+from edgegen.latency.model import LatencyModel, Roofline, estimate
+from edgegen.latency.table import MeasuredTable
+from edgegen.latency.work import LayerWork, Pass
+
+__all__ = [
+    "Anchor",
+    "Calibrated",
+    "LatencyModel",
+    "LayerWork",
+    "MeasuredTable",
+    "Pass",
+    "PredictionError",
+    "Roofline",
+    "calibrated",
+    "estimate",
+    "prediction_error",
+]
