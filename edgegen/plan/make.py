@@ -164,8 +164,9 @@ def _expected(case: _Case, point: FrontPoint) -> Expected | None:
         return None
     ratio = count_macs(case.teacher.module, case.teacher.spec) / max(1, point.macs)
     return expected_ssim(
-        case.runs.runs, family=case.teacher.family, effort=case.request.effort, macs_ratio=ratio, picture_loss=point.picture_loss
-    )
+        case.runs.runs, family=case.teacher.family, effort=case.request.effort, macs_ratio=ratio,
+        picture_loss=point.picture_loss, steps=case.config.steps,
+    )  # fmt: skip
 
 
 def _option(case: _Case, number: int, choice: Choice, point: FrontPoint, expected: Expected | None, spent: _Spent) -> Option:

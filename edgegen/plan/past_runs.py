@@ -81,21 +81,30 @@ def load_past_runs(path: Path | None = None) -> PastRuns:
 
 
 def expected_ssim(
-    runs: Sequence[PastRun], *, family: str, effort: Effort, macs_ratio: float, picture_loss: float | None
+    runs: Sequence[PastRun], *, family: str, effort: Effort, macs_ratio: float, picture_loss: float | None, steps: int = 0
 ) -> Expected | None:
     """Return what to expect of a student with `macs_ratio` times fewer MACs than its teacher; None without comparable runs.
 
     Comparable are runs of the same family and effort; one that was cut half as much or less does not count.
-    `picture_loss` is that of the pruned student before training, None if unknown.
+    `picture_loss` is that of the pruned student before training, None if unknown. `steps` is the length of the training if the
+    recipe and not the effort says it: then only runs of a like length are comparable.
     """
     comparable = [
-        run for run in runs if family in run.families and run.effort is effort and macs_ratio <= _FARTHEST * run.macs_ratio
+        run
+        for run in runs
+        if family in run.families and macs_ratio <= _FARTHEST * run.macs_ratio and _trained_alike(run, effort, steps)
     ]
     found = [ssim for run in comparable for ssim in _carried_over(run, macs_ratio, picture_loss)]
     if not found:
         return None
     spread = (min(found), max(found)) if len(found) > 1 else (None, None)
     return Expected(statistics.median(found), *spread, run_count=len(comparable))
+
+
+def _trained_alike(run: PastRun, effort: Effort, steps: int) -> bool:
+    if not steps:
+        return run.effort is effort
+    return bool(run.steps) and steps / _FARTHEST <= run.steps <= steps * _FARTHEST
 
 
 def _carried_over(run: PastRun, macs_ratio: float, picture_loss: float | None) -> list[float]:

@@ -59,6 +59,15 @@ def test_the_loss_before_training_has_a_say_where_the_past_run_wrote_its_own_dow
     assert expect(known, loss=None) == expect(RUN)
 
 
+def test_a_recipe_that_says_how_long_to_train_is_compared_with_runs_of_a_like_length_only() -> None:
+    written_down = dataclasses.replace(RUN, steps=1000, effort=Effort.QUICK)
+    expected = [
+        expected_ssim([run], family="dcgan", effort=Effort.BALANCED, macs_ratio=4.0, picture_loss=None, steps=steps)
+        for run, steps in ((RUN, 900), (written_down, 900), (written_down, 400))
+    ]
+    assert [found is not None for found in expected] == [False, True, False]
+
+
 def test_the_rest_of_a_run_takes_what_it_took_elsewhere_scaled_by_the_speed_of_the_machine() -> None:
     small = PastFinish("a", Backend.OPENVINO, teacher_macs=1e6, seconds=10.0, macs_per_s=1e9)
     large = PastFinish("b", Backend.OPENVINO, teacher_macs=3e6, seconds=30.0, macs_per_s=1e9)
