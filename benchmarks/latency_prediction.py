@@ -153,9 +153,9 @@ def timed(models: Sequence[Any], rounds: int, seed: int) -> list[float]:
     import openvino as ov
 
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    calls, rng = [], random.Random(seed)
+    core, calls, rng = ov.Core(), [], random.Random(seed)
     for model in models:
-        compiled = ov.Core().compile_model(model, "CPU", config)
+        compiled = core.compile_model(model, "CPU", config)
         data = [np.random.default_rng(0).random(tuple(port.shape), dtype=np.float32) for port in compiled.inputs]
         calls.append((compiled.create_infer_request(), data))
     samples, order = [list[int]() for _ in models], list(range(len(models)))

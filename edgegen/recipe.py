@@ -91,6 +91,7 @@ class PruneConfig:
     min_channels: int = within(8, low=1, high=4096)
     importance: Importance = Importance.PICTURE
     rounds: int = within(1, low=1, high=16)
+    moves: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

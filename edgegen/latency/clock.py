@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _LEAST_ROUNDS, _MOST_ROUNDS = 8, 40
@@ -12,23 +13,35 @@ _EVICT_BYTES = 2 << 20
 _QUANTILE = 5  # the fifth part of the samples that is fastest: its slowest counts
 
 
-def fastest_seconds(models: list[Any], threads: int) -> list[float]:
-    """Return what one run of each OpenVINO model takes on the CPU, in seconds, run in turn, round by round.
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """An OpenVINO model to time. `cold`: with nothing of it in the caches of a core, where the other layers of a large generator
+    leave nothing either. Otherwise it runs once right before each timed run, as all of a small generator stays there."""
+
+    model: Any
+    cold: bool
+
+
+def fastest_seconds(models: Sequence[Timed], threads: int) -> list[float]:
+    """Return what one run of each model takes on the CPU, in seconds, run in turn, round by round.
 
     On one thread the processor time of that thread is counted: other processes do not appear in it. On several it is the time on
     the wall, of which they take part. Either way noise only adds, so a low quantile is returned.
     """
+    import openvino as ov
+
     evict = _eviction()
-    calls, samples = [_compiled(model, threads) for model in models], [list[int]() for _ in models]
+    core = ov.Core()
+    calls, samples = [_compiled(core, timed.model, threads) for timed in models], [list[int]() for _ in models]
     clock: Callable[[], int] = time.thread_time_ns if threads == 1 else time.perf_counter_ns
-    for call in calls:
-        call()
     for round_number in range(_MOST_ROUNDS):
         waiting = [i for i, s in enumerate(samples) if round_number < _LEAST_ROUNDS or sum(s) < _ENOUGH_NS]
         if not waiting:
             break
         for index in waiting:
-            evict()
+            calls[index]()
+            if models[index].cold:
+                evict()
             begin = clock()
             calls[index]()
             samples[index].append(clock() - begin)
@@ -36,24 +49,20 @@ def fastest_seconds(models: list[Any], threads: int) -> list[float]:
 
 
 def _eviction() -> Callable[[], Any]:
-    """Return what leaves nothing of a layer in the caches of a core: in a generator the other layers' weights and tensors do.
-
-    Shared caches are larger and keep it, there as here.
-    """
+    """Return what pushes everything else out of the caches of a core. Shared caches are larger: they keep it, as in a generator."""
     import numpy as np
 
     buffer = np.zeros(_EVICT_BYTES, np.uint8)
     return lambda: np.add(buffer, 1, out=buffer)
 
 
-def _compiled(model: Any, threads: int) -> Callable[[], Any]:
+def _compiled(core: Any, model: Any, threads: int) -> Callable[[], Any]:
     import numpy as np
-    import openvino as ov
 
     config: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     if threads:
         config["INFERENCE_NUM_THREADS"] = threads
-    compiled = ov.Core().compile_model(model, "CPU", config)
+    compiled = core.compile_model(model, "CPU", config)
     request, rng = compiled.create_infer_request(), np.random.default_rng(0)
     data = [rng.standard_normal(tuple(port.shape)).astype(np.float32) for port in compiled.inputs]
     return lambda: request.infer(data, share_inputs=True)

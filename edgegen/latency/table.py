@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import platform
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgegen.latency.clock import fastest_seconds
+from edgegen.latency.clock import Timed, fastest_seconds
 from edgegen.latency.snippets import BINARY, FEED, layer_model, linear_source_model, pass_model, source_model
 from edgegen.latency.work import LayerWork, Pass
 from edgegen.spec import Precision
@@ -19,6 +20,7 @@ from edgegen.spec import Precision
 _FORMAT = "edgegen.latency-table/2"
 _SHARES = {"concat": 0.5}  # its model joins two tensors
 _LEAST_S = 1e-7  # nothing is free: what is lost in the noise of its surroundings counts as this
+_COLD_BYTES = 64 << 10  # a layer with more weights is not the only one: together they do not fit the caches of a core
 _IN_TURN = 6  # models that are compiled at a time, and timed round by round
 
 
@@ -30,6 +32,7 @@ class _Line:
     model: Callable[[], Any]
     others: tuple[_Line, ...] = ()
     share: float = 1.0
+    cold: bool = False
 
 
 class MeasuredTable:
@@ -77,7 +80,7 @@ class MeasuredTable:
         taken = self._seconds[line.key]
         if line.others:
             call = self._seconds[_CALL.key]
-            taken -= sum(self._seconds[other.key] - call for other in line.others) + call
+            taken -= sum(self._seconds[other.key] for other in line.others) - (len(line.others) - 1) * call
         return max(_LEAST_S, taken * line.share)
 
     def _lines(self, work: LayerWork) -> list[_Line]:
@@ -94,7 +97,7 @@ class MeasuredTable:
         todo = [line for line in missing if line.key not in known]
         for start in range(0, len(todo), _IN_TURN):
             few = todo[start : start + _IN_TURN]
-            taken = fastest_seconds([line.model() for line in few], self._threads)
+            taken = fastest_seconds([Timed(line.model(), line.cold) for line in few], self._threads)
             new = {line.key: seconds for line, seconds in zip(few, taken, strict=True)}
             self._seconds |= new
             self._measured += len(new)
@@ -126,24 +129,26 @@ def _layer_line(work: LayerWork, int8: bool) -> _Line:
         f"s{work.stride[0]}x{work.stride[1]} g{work.groups} {work.height}x{work.width}"
         f"{''.join(f' +{op}' for op in work.fused)}{' >int8' if int8 and work.to_int8 else ''}{' signed' if int8 and work.signed else ''}"
     )
-    return _Line(key, lambda: layer_model(work, int8=int8), _around_layer(work, int8))
+    weights = math.prod(work.kernel) * work.inputs * work.outputs // work.groups if work.weighted else 0
+    cold = weights * (1 if int8 else 4) > _COLD_BYTES
+    return _Line(key, lambda: layer_model(work, int8=int8), _around_layer(work, int8, cold), cold=cold)
 
 
-def _around_layer(work: LayerWork, int8: bool) -> tuple[_Line, ...]:
+def _around_layer(work: LayerWork, int8: bool, cold: bool) -> tuple[_Line, ...]:
     store = ("signed" if work.signed else "int8") if int8 else "float"
     height, width = work.height, work.width
     match work.kind:
         case "input":
             return ()
         case "linear":
-            key = f"{'int8' if int8 else 'float'} linear source {work.inputs}"
-            return (_Line(key, lambda: linear_source_model(work.inputs, int8=int8)),)
+            key = f"{'int8' if int8 else 'float'} linear source {work.inputs}{' cold' if cold else ''}"
+            return (_Line(key, lambda: linear_source_model(work.inputs, int8=int8), cold=cold),)
         case "transposed":
             height, width = max(1, height // work.stride[0]), max(1, width // work.stride[1])
         case "conv":
             height, width = height * work.stride[0], width * work.stride[1]
     second = _source_line(work.outputs, work.height, work.width, "signed" if int8 else "float")
-    return (_source_line(work.inputs, height, width, store), *(second for op in work.fused if op in BINARY))
+    return (_source_line(work.inputs, height, width, store, cold), *(second for op in work.fused if op in BINARY))
 
 
 def _pass_line(item: Pass, channels: int, int8: bool) -> _Line:
@@ -154,8 +159,9 @@ def _pass_line(item: Pass, channels: int, int8: bool) -> _Line:
     return _Line(key, lambda: pass_model(item, channels, int8=int8), others, _SHARES.get(item.ops[0], 1.0))
 
 
-def _source_line(channels: int, height: int, width: int, store: str) -> _Line:
-    return _Line(f"{store} source {channels} {height}x{width}", lambda: source_model(channels, height, width, store))
+def _source_line(channels: int, height: int, width: int, store: str, cold: bool = False) -> _Line:
+    key = f"{store} source {channels} {height}x{width}{' cold' if cold else ''}"
+    return _Line(key, lambda: source_model(channels, height, width, store), cold=cold)
 
 
 _CALL = _source_line(FEED, 1, 1, "float")  # so little work that the call is what it costs

@@ -14,6 +14,7 @@ from edgegen.prune.cut import kept_channels, remove_units
 from edgegen.prune.front import FrontPoint, front
 from edgegen.prune.groups import channel_groups
 from edgegen.prune.importance import loss_curves
+from edgegen.prune.moves.take import Taken, take_moves
 from edgegen.prune.nested import build_nested
 from edgegen.prune.recover import Recovery, reconstruct
 from edgegen.prune.sensitivity import Samples
@@ -21,6 +22,10 @@ from edgegen.prune.work import layer_works
 from edgegen.recipe import PruneConfig
 
 __all__ = ["FrontPoint", "Recovery", "build_nested", "front", "prune", "reconstruct", "remove_units"]
+
+_NEAR = 1.3  # times the goal: where the price of a second is measured from
+_BEYOND = 8.0  # times what channels cost on average: the price where they alone cannot meet the goal
+_MOVE_SAMPLES = 8  # that moves are fitted to and judged on: each is tried at every site
 
 
 def prune(
@@ -43,11 +48,14 @@ def prune(
     """
     started = time.perf_counter()
     inputs = example_inputs(generator.spec)
-    works, groups = layer_works(generator.module, inputs), channel_groups(generator.module, inputs)
-    before = sum(model.seconds(work) for work in works.values())
     goal = Goal(0.0, channel_multiple, config.min_channels)
-    narrowest = narrowest_s(groups, works, model, goal)
+    before, narrowest = _extent(generator, model, goal)
     wanted = budget_s if budget_s is not None else narrowest + max(0.0, before - narrowest) / config.speedup
+    taken: list[Taken] = []
+    if config.moves and samples:
+        price = _price(generator, config, model, dataclasses.replace(goal, seconds=wanted), samples, teacher, seed)
+        generator, taken = take_moves(generator, model=model, samples=samples[:_MOVE_SAMPLES], price=price)
+        narrowest = _extent(generator, model, goal)[1]
     made = _Cut(generator, {}, None, None)
     for number in range(1, config.rounds + 1):
         share = number / config.rounds  # rounds are even steps of log latency
@@ -62,6 +70,7 @@ def prune(
         "goal_met": allocation.after_s <= wanted,
         "narrowest_ms": narrowest * 1e3,
         "label": model.label,
+        "moves": [move.to_json() for move in taken],
         "macs": count_macs(made.student.module, made.student.spec),
         "params": count_params(made.student.module),
         "kept": {g.root: g.unit_count for g in channel_groups(made.student.module, inputs)},
@@ -73,10 +82,43 @@ def prune(
         "min_channels": config.min_channels,
         "importance": config.importance.value,
         "rounds": config.rounds,
+        "moves": config.moves,
         "budget_s": budget_s,
         "multiple": channel_multiple,
     }
     return made.student.with_record(StageRecord("prune", settings, time.perf_counter() - started, facts))
+
+
+def _extent(generator: Generator, model: LatencyModel, goal: Goal) -> tuple[float, float]:
+    """Return the estimates of the generator and of its narrowest student, in seconds."""
+    inputs = example_inputs(generator.spec)
+    works = layer_works(generator.module, inputs)
+    narrowest = narrowest_s(channel_groups(generator.module, inputs), works, model, goal)
+    return sum(model.seconds(work) for work in works.values()), narrowest
+
+
+def _price(
+    generator: Generator,
+    config: PruneConfig,
+    model: LatencyModel,
+    goal: Goal,
+    samples: Samples,
+    teacher: Generator | None,
+    seed: int,
+) -> float:
+    """Return the picture loss per second that the last channels cost on the way from `_NEAR` times the goal to the goal."""
+    inputs = example_inputs(generator.spec)
+    groups = channel_groups(generator.module, inputs)
+    curves = loss_curves(generator, groups, config.importance, samples, teacher=teacher, seed=seed)
+    works = layer_works(generator.module, inputs)
+    near, there = (
+        allocate(groups, curves, works, model, dataclasses.replace(goal, seconds=goal.seconds * share)) for share in (_NEAR, 1.0)
+    )
+    lost = [sum(curves[root].losses[len(units)] for root, units in a.removed.items()) for a in (near, there)]
+    saved = near.after_s - there.after_s
+    if not there.met:  # channels alone miss the goal, whatever they cost
+        return _BEYOND * lost[1] / max(there.before_s - there.after_s, 1e-12)
+    return (lost[1] - lost[0]) / saved if saved > 0 else 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,7 +66,9 @@ class _Works:
         self._nodes = [node for node in module.graph.nodes if node.name in self._shapes]
         calls = [n for n in self._nodes if n.op.startswith("call") and not isinstance(layer_of(module, n), WEIGHTED)]
         self._tokens = {node: token(module, node, self._shapes) for node in calls}
-        self._storage = Storage({n: t for n, t in self._tokens.items()} | {n: "input" for n in self._nodes if n.op == "placeholder"})
+        self._storage = Storage(
+            {n: t for n, t in self._tokens.items()} | {n: "input" for n in self._nodes if n.op == "placeholder"}
+        )
         self._bases, self._layers = dict[str, LayerWork](), dict[str, _Draft]()
         self._passes = dict[str, list[_Draft]]()
         self._parts = dict[fx.Node, tuple[_Part, ...]]()
