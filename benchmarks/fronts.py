@@ -204,7 +204,7 @@ def _request(family: Family, goal_s: float | None, out: Path, seed: int, until: 
         family.checkpoint, target="host", recipe="balanced", out=out, resolution=family.resolution,
         latency=None if goal_s is None else f"{goal_s * 1e3}ms", fps=None, max_size=None, max_memory=None, min_ssim=None,
         data=family.data, effort=Effort.BALANCED, seed=seed, resume=True, start=None, until=until, arch=None, trust=False,
-        discriminator=None, log_dir=None,
+        discriminator=None, log_dir=None, tables=out.parents[1] / "tables",
     )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ _MANY = 40
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A sub-network: its OpenVINO model and its layers."""
+    """A sub-network: its OpenVINO model and its layers, before export took transposed convolutions apart."""
 
     model: Any
     works: tuple[Any, ...]
@@ -97,8 +97,13 @@ def run_family(name: str, precision: str, out: Path, seed: int) -> dict:
 
 
 def sub_networks(name: str, out: Path, precision: str, seed: int) -> list[Network]:
-    """Return the untouched network, the narrowest and the random ones, in the form of transposed convolutions that is faster."""
+    """Return the untouched network, the narrowest and the random ones; what is predicted is the form that pruning sees.
+
+    Transposed convolutions are exported as they are or taken apart, whatever is faster in the untouched network.
+    """
+    from edgegen.graph import example_inputs
     from edgegen.load import load
+    from edgegen.prune.work import layer_works
     from edgegen.recipe import RewriteConfig
     from edgegen.rewrite import lower_conv_transpose, rewrite
     from edgegen.spec import parse_resolution
@@ -107,12 +112,13 @@ def sub_networks(name: str, out: Path, precision: str, seed: int) -> list[Networ
     teacher = load(family.checkpoint, resolution=family.resolution and parse_resolution(family.resolution))
     whole = rewrite(teacher, RewriteConfig(), pays={}, approximate=False)
     forms = [lambda g: g.copy(), lower_conv_transpose]
-    faster = int(np.argmin(timed([_exported(form(whole), precision).model for form in forms], 5, seed)))
+    faster = int(np.argmin(timed([_exported(form(whole), precision) for form in forms], 5, seed)))
     students = [whole, cut(whole, 0.0, 0.0, random.Random(seed))]
     for index in range(_COUNT):
         rng = random.Random(seed * 1000 + index)
         students.append(cut(whole, rng.random(), _SPREAD, rng))
-    return [_exported(forms[faster](student), precision) for student in students]
+    works = [tuple(layer_works(student.module, example_inputs(student.spec)).values()) for student in students]
+    return [Network(_exported(forms[faster](s), precision), w) for s, w in zip(students, works, strict=True)]
 
 
 def cut(whole, width: float, spread: float, rng: random.Random):
@@ -137,15 +143,14 @@ def cut(whole, width: float, spread: float, rng: random.Random):
     return student
 
 
-def _exported(student, precision: str) -> Network:
+def _exported(student, precision: str) -> Any:
     from edgegen.export.openvino import convert, quantise
     from edgegen.graph import example_inputs
-    from edgegen.prune.work import layer_works
 
     model = convert(student)
     if precision == "int8":
         model = quantise(model, [tuple(x.numpy() for x in example_inputs(student.spec, seed=s)) for s in range(2)])
-    return Network(model, tuple(layer_works(student.module, example_inputs(student.spec)).values()))
+    return model
 
 
 def timed(models: Sequence[Any], rounds: int, seed: int) -> list[float]:
@@ -178,9 +183,7 @@ def host_roofline(table, precision):
     conv = LayerWork("conv", 128, 128, (3, 3), (1, 1), 1, 64, 64)
     norm = LayerWork("norm", 32, 32, (1, 1), (1, 1), 1, 256, 256)
     moved = 4 * norm.values_moved
-    return Roofline(
-        conv.macs / table.seconds(conv), moved / table.seconds(norm), precision, load_target("host").channel_multiple
-    )
+    return Roofline(conv.macs / table.seconds(conv), moved / table.seconds(norm), precision, load_target("host").channel_multiple)
 
 
 def errors(found: dict) -> dict[str, np.ndarray]:
@@ -203,7 +206,9 @@ def write_table(out: Path, path: Path) -> None:
             cells = [f"{np.median(off[key]):.1%} / {np.quantile(off[key], 0.9):.1%}" for key in ESTIMATES]
             span = f"{min(found['seconds']) * 1e3:.3g} to {max(found['seconds']) * 1e3:.3g}"
             lines = f"{found['table']['measured_now']} | {found['table']['cpu_s']:.0f}"
-            rows.append(f"| {file.stem.rsplit('-', 1)[0]} | {precision} | {len(found['seconds'])} | {span} | {' | '.join(cells)} | {lines} |")
+            rows.append(
+                f"| {file.stem.rsplit('-', 1)[0]} | {precision} | {len(found['seconds'])} | {span} | {' | '.join(cells)} | {lines} |"
+            )
             medians.append(float(np.median(off["anchored"])))
     notes = (
         "Relative errors, without sign, of what is predicted for random sub-networks against what they take on one thread. "
@@ -212,7 +217,12 @@ def write_table(out: Path, path: Path) -> None:
         "lines of the table that were measured for it, and the processor time that took."
     )
     goal = f"Largest median of `anchored`: **{max(medians):.1%}** (goal: 10 %)."
-    write_result(path, "Latency: predicted against measured", "python benchmarks/latency_prediction.py", "\n".join([notes, "", *rows, "", goal]))
+    write_result(
+        path,
+        "Latency: predicted against measured",
+        "python benchmarks/latency_prediction.py",
+        "\n".join([notes, "", *rows, "", goal]),
+    )
     print("\n".join([*rows, goal]))
 
 

@@ -130,11 +130,12 @@ class _Run:
             **peaks(request),
         }
 
-        def run(folder: Path) -> Generator:
-            model = latency_model(request, folder)
+        def run(_: Path) -> Generator:
+            model = latency_model(request)
             student = prune(
                 generator, request.recipe.prune, model=model, budget_s=request.prune_to_s,
-                channel_multiple=request.target.channel_multiple, samples=self._samples(teacher), teacher=teacher, seed=request.seed,
+                channel_multiple=request.target.channel_multiple, samples=self._samples(teacher), teacher=teacher,
+                seed=request.seed,
             )  # fmt: skip
             facts = student.lineage[-1].facts
             if request.prune_to_s is not None and facts["narrowest_ms"] > _HOPELESS * facts["goal_ms"]:
@@ -244,8 +245,8 @@ def check_invariants(before: Generator, after: Generator, stage: str) -> None:
         raise StageError(f"{stage} gives NaN or infinite values on a fixed input", hint="check the weights of the checkpoint")
 
 
-def latency_model(request: Request, folder: Path) -> LatencyModel:
-    """Return what estimates layers on the target: a table measured here for local targets, a roofline for others.
+def latency_model(request: Request) -> LatencyModel:
+    """Return what estimates layers on the target: a table measured here for local targets, kept in OUT, a roofline for others.
 
     Raises BudgetError when the profile has no peaks: nothing could steer the pruning.
     """
@@ -255,7 +256,7 @@ def latency_model(request: Request, folder: Path) -> LatencyModel:
     target = request.target
     precision = fastest(target.precisions)
     if target.local:
-        return MeasuredTable(folder / "latency-table.json", precision, threads=target.threads)
+        return MeasuredTable(request.out / "latency-table.json", precision, threads=target.threads, cache=request.tables)
     model = roofline(request, precision)
     if model is None:
         raise BudgetError(

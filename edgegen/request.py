@@ -17,6 +17,7 @@ class Request:
     """One run: the checkpoint, where it shall run, what it may cost, and how. `rank` counts processes that train together.
 
     `goal_s` is what pruning aims at instead of the latency budget: an option of a plan. The verdict is told by the budget.
+    `tables` is a folder that runs share for what they measured of this machine; None: every run measures for itself.
     """
 
     checkpoint: Path
@@ -38,6 +39,7 @@ class Request:
     log_dir: Path | None = None
     rank: int = 0
     goal_s: float | None = None
+    tables: Path | None = None
 
     @property
     def prune_to_s(self) -> float | None:

@@ -294,7 +294,7 @@ def test_a_target_without_peaks_cannot_steer_the_pruning(empty: Path) -> None:
     text = (ROOT / "targets" / "intel-n100.toml").read_text()
     (empty / "intel-n100.toml").write_text(text.replace("int8_tops_dense", "# int8_tops_dense"))
     with pytest.raises(BudgetError, match="no known peak for int8") as caught:
-        latency_model(ask(empty, target=str(empty / "intel-n100.toml")), empty)
+        latency_model(ask(empty, target=str(empty / "intel-n100.toml")))
     assert "edgegen cp targets/" in caught.value.hint
 
 

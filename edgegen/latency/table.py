@@ -14,7 +14,7 @@ from typing import Any
 
 from edgegen.latency.clock import Timed, fastest_seconds
 from edgegen.latency.snippets import BINARY, FEED, layer_model, linear_source_model, pass_model, source_model
-from edgegen.latency.work import LayerWork, Pass
+from edgegen.latency.work import LayerWork, Pass, sub_pixel
 from edgegen.spec import Precision
 
 _FORMAT = "edgegen.latency-table/2"
@@ -58,14 +58,17 @@ class MeasuredTable:
         self._measured = self._copied = 0
 
     def seconds(self, work: LayerWork) -> float:
-        """Return the seconds of a layer and its passes, from the table or by measuring now."""
-        lines = self._lines(work)
-        self._fill(lines)
-        return sum(self._net_s(line) for line in lines)
+        """Return the seconds of a layer and its passes, from the table or by measuring now.
+
+        A transposed convolution costs what the faster of its two forms costs: exports choose by timing both.
+        """
+        forms = self._forms(work)
+        self._fill([line for form in forms for line in form])
+        return min(sum(self._net_s(line) for line in form) for form in forms)
 
     def measure(self, works: Iterable[LayerWork]) -> None:
         """Measure what `works` need and the table lacks, a few in turn: less prone to a busy moment than one after the other."""
-        self._fill([line for work in works for line in self._lines(work)])
+        self._fill([line for work in works for form in self._forms(work) for line in form])
 
     def save(self) -> None:
         """Write the table atomically."""
@@ -73,7 +76,12 @@ class MeasuredTable:
 
     def facts(self) -> dict[str, Any]:
         """Return how many lines the table has and where they come from, for the record of a stage."""
-        return {"lines": len(self._seconds), "measured_now": self._measured, "from_earlier_runs": self._copied, **self._fingerprint}
+        return {
+            "lines": len(self._seconds),
+            "measured_now": self._measured,
+            "from_earlier_runs": self._copied,
+            **self._fingerprint,
+        }
 
     def _net_s(self, line: _Line) -> float:
         """Return the time of a line less that of what surrounds it. Each is a whole call, and a call is taken off once."""
@@ -82,6 +90,9 @@ class MeasuredTable:
             call = self._seconds[_CALL.key]
             taken -= sum(self._seconds[other.key] for other in line.others) - (len(line.others) - 1) * call
         return max(_LEAST_S, taken * line.share)
+
+    def _forms(self, work: LayerWork) -> list[list[_Line]]:
+        return [self._lines(form) for form in (work, sub_pixel(work)) if form is not None]
 
     def _lines(self, work: LayerWork) -> list[_Line]:
         layer = dataclasses.replace(work, passes=())

@@ -85,3 +85,47 @@ class LayerWork:
         source = self.inputs * (pixels // scale if self.kind == "transposed" else pixels * scale)
         weights = math.prod(self.kernel) * self.inputs * self.outputs // self.groups if self.weighted else 0
         return source + self.outputs * pixels + weights
+
+
+def sub_pixel(work: LayerWork) -> LayerWork | None:
+    """Return a transposed convolution in the form that exports may give it (edgegen.rewrite.conv_transpose); None for others.
+
+    A convolution over the small picture gives all phases, a shuffle interleaves them: ceil(k / s) taps, and for even kernels one
+    more row that is cropped. On a single pixel it is a linear layer. Paddings are not known here: those of "same" are assumed.
+    """
+    if work.kind != "transposed" or work.groups > 1:
+        return None
+    size = (work.height, work.width)
+    small = tuple(max(1, n // s) for n, s in zip(size, work.stride, strict=True))
+    if small == (1, 1) or (work.stride == (1, 1) and work.kernel == size):
+        return _on_one_pixel(work)
+    extra = tuple(int(s > 1 and k % s == 0 and (k - s) % (2 * s) != 0) for k, s in zip(work.kernel, work.stride, strict=True))
+    taps = tuple(-(-k // s) for k, s in zip(work.kernel, work.stride, strict=True))
+    height, width = (n + e for n, e in zip(small, extra, strict=True))
+    phases = math.prod(work.stride)
+    if phases == 1:
+        return dataclasses.replace(work, kind="conv", signed=False)
+    shuffle = Pass((f"shuffle {work.stride[0]} {work.stride[1]}", *(() if any(extra) else work.fused)), height, width,
+                   to_int8=work.to_int8 and not any(extra))  # fmt: skip
+    passes = [shuffle]
+    if any(extra):
+        border = " ".join(str(e) for e in extra for _ in range(2))
+        shuffled = (height * work.stride[0], width * work.stride[1])
+        passes.append(Pass((f"crop {border}", *work.fused), *shuffled, (1, phases), to_int8=work.to_int8))
+    return LayerWork(
+        "conv", work.inputs, work.outputs * phases, (taps[0], taps[1]), (1, 1), 1, height, width,
+        passes=(*passes, *_of_more_outputs(work, phases)),
+    )  # fmt: skip
+
+
+def _on_one_pixel(work: LayerWork) -> LayerWork:
+    pixels = work.height * work.width
+    ops = (Pass(work.fused, work.height, work.width, (1, pixels), to_int8=work.to_int8),) if work.fused else ()
+    return LayerWork(
+        "linear", work.inputs, work.outputs * pixels, (1, 1), (1, 1), 1, 1, 1, passes=(*ops, *_of_more_outputs(work, pixels))
+    )
+
+
+def _of_more_outputs(work: LayerWork, times: int) -> list[Pass]:
+    """Return the passes of `work` as those of a layer that gives `times` as many outputs."""
+    return [dataclasses.replace(p, per_output=(p.per_output[0], p.per_output[1] * times)) for p in work.passes]

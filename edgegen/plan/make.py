@@ -6,7 +6,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgegen.candidates import fastest
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 _JUDGED_ON = 4  # calibration inputs that the picture loss of the front is taken on: every point runs them all
 
-ModelFor = Callable[["Request", Path], "LatencyModel"]
+ModelFor = Callable[["Request"], "LatencyModel"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +71,7 @@ def find_option(request: Request, number: int, *, model_for: ModelFor, progress:
 
 
 def make_plan(request: Request, *, model_for: ModelFor, progress: Progress) -> Plan:
-    """Return the options for `request`. `model_for(request, folder)` gives what estimates latency on its target; a table of
+    """Return the options for `request`. `model_for(request)` gives what estimates latency on its target; a table of
     measured layers is kept in `request.out`. Nothing is trained but for the second that the machine's speed is measured in."""
     started = time.perf_counter()
     case = _open(request, progress)
@@ -137,7 +136,7 @@ def _front(case: _Case, model_for: ModelFor, progress: Progress) -> list[FrontPo
     request = case.request
     progress.note(f"plan: the front of {request.target.id}")
     request.out.mkdir(parents=True, exist_ok=True)
-    model = model_for(request, request.out)
+    model = model_for(request)
     judged_on = [tuple(torch.from_numpy(array) for array in item) for item in case.inputs.calibration(_JUDGED_ON)]
     points = front(
         case.rewritten, request.recipe.prune, model=model, inputs=judged_on, channel_multiple=request.target.channel_multiple

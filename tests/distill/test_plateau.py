@@ -49,7 +49,9 @@ VAE_200 = ((20, 13.49), (40, 14.35), (60, 17.36), (80, 20.71), (100, 22.24), (12
 
 
 @pytest.mark.parametrize(
-    ("points", "reached_db"), [(DCGAN_200, 29.81), (DCGAN_400, 31.44), (VAE_200, 26.28)], ids=["dcgan 200", "dcgan 400", "vae 200"]
+    ("points", "reached_db"),
+    [(DCGAN_200, 29.81), (DCGAN_400, 31.44), (VAE_200, 26.28)],
+    ids=["dcgan 200", "dcgan 400", "vae 200"],
 )
 def test_what_a_run_of_twice_the_steps_reached_lies_within_the_uncertainty(points, reached_db):
     found = outlook([{"step": step, "psnr_db": psnr_db} for step, psnr_db in points])
