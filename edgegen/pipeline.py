@@ -108,9 +108,12 @@ class _Run:
             return teacher
         from edgegen.rewrite import rewrite
 
-        config, pays = self.request.recipe.rewrite, self.request.target.rewrites
+        config, pays = self.request.recipe.rewrite, dict(self.request.target.rewrites)
+        if self.has("prune") and self.request.recipe.prune.moves:
+            # pruning has moves of its own to half resolution: from the teacher's form they started 0.9 dB nearer (style, 3.7 ms)
+            pays["space_to_depth"] = False
         approximate = self.has("distill")
-        settings = {"config": dataclasses.asdict(config), "pays": dict(pays), "approximate": approximate}
+        settings = {"config": dataclasses.asdict(config), "pays": pays, "approximate": approximate}
         return self._generator_stage(
             "rewrite", settings, teacher, lambda _: rewrite(teacher, config, pays=pays, approximate=approximate)
         )
