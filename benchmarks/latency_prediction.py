@@ -4,17 +4,17 @@
     python benchmarks/latency_prediction.py --families dcgan vae --precisions int8
     python benchmarks/latency_prediction.py --table                             # only docs/results/latency_prediction.md
 
-For every family 20 sub-networks are cut at random: each has a width of its own, and every channel group a width around that, in the
-steps that pruning takes on the host. They are exported as `edgegen compress` does (int8 by NNCF, normalisations in float, on two
-random inputs: what the values are does not change the time), and so are the untouched network and the narrowest. Three estimates:
+For every family 20 sub-networks are cut at random: each has a width of its own, and every channel group a width around that, in
+the steps that pruning takes on the host. They are exported as `edgegen compress` does (int8 by NNCF, normalisations in float, on
+two random inputs: what the values are does not change the time), and so are the untouched network and the narrowest. Estimates:
 
     anchored    the table of layers, corrected by the untouched and the narrowest network
     table       the table as measured
     roofline    from two numbers: what a large convolution reaches, and the bandwidth of a large norm. The profile of the host
                 has no peaks of its own
 
-One thread, so that the processor time of the thread is what a run takes on an idle machine; networks run in turn, in random order,
-each once untimed before it is timed; the fifth part of the runs that is fastest counts. Finished families are kept in --out.
+One thread, so that the processor time of the thread is what a run takes on an idle machine; networks run in turn, in random
+order, each once untimed before it is timed; the fifth part of the runs that is fastest counts. Finished families stay in --out.
 """
 
 from __future__ import annotations
@@ -205,16 +205,15 @@ def write_table(out: Path, path: Path) -> None:
             off = errors(found)
             cells = [f"{np.median(off[key]):.1%} / {np.quantile(off[key], 0.9):.1%}" for key in ESTIMATES]
             span = f"{min(found['seconds']) * 1e3:.3g} to {max(found['seconds']) * 1e3:.3g}"
-            lines = f"{found['table']['measured_now']} | {found['table']['cpu_s']:.0f}"
-            rows.append(
-                f"| {file.stem.rsplit('-', 1)[0]} | {precision} | {len(found['seconds'])} | {span} | {' | '.join(cells)} | {lines} |"
-            )
+            cells += [str(found["table"]["measured_now"]), f"{found['table']['cpu_s']:.0f}"]
+            family = file.stem.rsplit("-", 1)[0]
+            rows.append(f"| {family} | {precision} | {len(found['seconds'])} | {span} | {' | '.join(cells)} |")
             medians.append(float(np.median(off["anchored"])))
     notes = (
         "Relative errors, without sign, of what is predicted for random sub-networks against what they take on one thread. "
-        "`anchored` is the table of measured layers, corrected by two networks that were measured whole (untouched and narrowest; not "
-        "among the ones predicted), `table` the table as it is, `roofline` what two numbers of the machine give. The last columns: "
-        "lines of the table that were measured for it, and the processor time that took."
+        "`anchored` is the table of measured layers, corrected by two networks measured whole (untouched and narrowest, not "
+        "among those predicted), `table` the table as it is, `roofline` what two numbers of the machine give. The last "
+        "columns: lines of the table that were measured for it, and the processor time that took."
     )
     goal = f"Largest median of `anchored`: **{max(medians):.1%}** (goal: 10 %)."
     write_result(

@@ -89,7 +89,9 @@ def test_estimates_say_where_they_come_from(tmp_path: Path) -> None:
 
 
 def test_a_transposed_convolution_taken_apart_keeps_its_picture_its_arithmetic_and_what_follows() -> None:
-    work = dataclasses.replace(TRANSPOSED, height=128, width=128, fused=("relu",), to_int8=True, passes=(Pass(("concat",), 128, 128),))
+    work = dataclasses.replace(
+        TRANSPOSED, height=128, width=128, fused=("relu",), to_int8=True, passes=(Pass(("concat",), 128, 128),)
+    )
     form = sub_pixel(work)
     assert form is not None
     shuffle, crop, concat = form.passes

@@ -9,7 +9,7 @@ from typing import Any
 from edgegen.latency.model import LatencyModel, estimate
 from edgegen.latency.work import LayerWork
 
-_PULL = 0.02  # how much a relative error of one weighs against scales that leave one, or a constant that takes a whole generator
+_PULL = 0.1  # how much a relative error of one weighs against scales that leave one, or a constant that takes a whole generator
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,7 +49,7 @@ def fastest_seconds(models: Sequence[Timed], threads: int) -> list[float]:
 
 
 def _eviction() -> Callable[[], Any]:
-    """Return what pushes everything else out of the caches of a core. Shared caches are larger: they keep it, as in a generator."""
+    """Return what pushes all else out of the caches of a core. Shared caches are larger: they keep it, as in a generator."""
     import numpy as np
 
     buffer = np.zeros(_EVICT_BYTES, np.uint8)

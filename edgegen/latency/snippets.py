@@ -174,8 +174,9 @@ class _Snippet:
         shape = list(value.get_output_shape(0))
         per_channel = (1, shape[1], *([1] * (len(shape) - 2)))
         if name in _ACTIVATIONS:
-            simple: dict[str, Any] = {"silu": opset13.swish, "elu": lambda v: opset13.elu(v, 1.0)}
-            return simple.get(name, getattr(opset13, name, None))(value)
+            renamed = {"silu": "swish"}.get(name, name)
+            settings = {"elu": (1.0,), "gelu": ("erf",)}.get(name, ())
+            return getattr(opset13, renamed)(value, *settings)
         match name:
             case "relu6" | "clamp":
                 return opset13.clamp(value, 0.0 if name == "relu6" else -1.0, 6.0 if name == "relu6" else 1.0)
@@ -216,15 +217,14 @@ class _Snippet:
 
     def _pooled(self, value: Any) -> Any:
         """Return one pixel of `value`: small, and cheap in any type."""
-        from openvino import opset13
+        from openvino import opset1
 
-        size = list(value.get_output_shape(0))[2:]
-        return opset13.max_pool(value, size, [1, 1], [0, 0], [0, 0], [1, 1]).output(0)
+        return opset1.max_pool(value, list(value.get_output_shape(0))[2:], [0, 0], [0, 0], [1, 1])
 
 
 def _moved(name: str, numbers: list[str], value: Any, shape: list[int]) -> Any:
     """Return `value` after a pass that moves values or combines neighbours."""
-    from openvino import opset13
+    from openvino import opset1, opset13
 
     match name:
         case "shuffle" if numbers[0] == numbers[1]:
@@ -250,7 +250,7 @@ def _moved(name: str, numbers: list[str], value: Any, shape: list[int]) -> Any:
             return opset13.interpolate(value, size, mode, "sizes", axes=opset13.constant([2, 3]))
         case "max_pool":
             kernel, stride = [int(n) for n in numbers[:2]], [int(n) for n in numbers[2:]]
-            return opset13.max_pool(value, stride, [1, 1], [0, 0], [0, 0], kernel).output(0)
+            return opset1.max_pool(value, stride, [0, 0], [0, 0], kernel)
         case "avg_pool":
             kernel, stride = [int(n) for n in numbers[:2]], [int(n) for n in numbers[2:]]
             return opset13.avg_pool(value, stride, [0, 0], [0, 0], kernel, False)

@@ -26,7 +26,7 @@ _IN_TURN = 6  # models that are compiled at a time, and timed round by round
 
 @dataclasses.dataclass(frozen=True)
 class _Line:
-    """What a key of the file stands for: a model whose whole call is timed, what of that belongs to others, and the share left."""
+    """What a key of the file stands for: a model whose whole call is timed. What is not of `others` counts, or `share` of it."""
 
     key: str
     model: Callable[[], Any]
@@ -135,10 +135,11 @@ def fingerprint(threads: int) -> dict[str, Any]:
 
 def _layer_line(work: LayerWork, int8: bool) -> _Line:
     int8 = int8 and work.kind not in ("norm", "output")
+    types = (" >int8" if int8 and work.to_int8 else "") + (" signed" if int8 and work.signed else "")
     key = (
         f"{'int8' if int8 else 'float'} {work.kind} {work.inputs}>{work.outputs} k{work.kernel[0]}x{work.kernel[1]} "
         f"s{work.stride[0]}x{work.stride[1]} g{work.groups} {work.height}x{work.width}"
-        f"{''.join(f' +{op}' for op in work.fused)}{' >int8' if int8 and work.to_int8 else ''}{' signed' if int8 and work.signed else ''}"
+        f"{''.join(f' +{op}' for op in work.fused)}{types}"
     )
     weights = math.prod(work.kernel) * work.inputs * work.outputs // work.groups if work.weighted else 0
     cold = weights * (1 if int8 else 4) > _COLD_BYTES

@@ -6,6 +6,8 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 
+import torch
+
 from edgegen.generator import Generator, StageRecord
 from edgegen.graph import count_macs, count_params, example_inputs
 from edgegen.latency import LatencyModel
@@ -20,12 +22,13 @@ from edgegen.prune.recover import Recovery, reconstruct
 from edgegen.prune.sensitivity import Samples
 from edgegen.prune.work import layer_works
 from edgegen.recipe import PruneConfig
+from edgegen.spec import Layout
 
 __all__ = ["FrontPoint", "Recovery", "build_nested", "front", "prune", "reconstruct", "remove_units"]
 
 _NEAR = 1.3  # times the goal: where the price of a second is measured from
 _BEYOND = 8.0  # times what channels cost on average: the price where they alone cannot meet the goal
-_MOVE_SAMPLES = 8  # that moves are fitted to and judged on: each is tried at every site
+_MOVE_SAMPLES, _MOVE_SIDE = 8, 128  # pictures, and pixels of them, that moves are fitted to: each is tried at every site
 
 
 def prune(
@@ -54,7 +57,7 @@ def prune(
     taken: list[Taken] = []
     if config.moves and samples:
         price = _price(generator, config, model, dataclasses.replace(goal, seconds=wanted), samples, teacher, seed)
-        generator, taken = take_moves(generator, model=model, samples=samples[:_MOVE_SAMPLES], price=price)
+        generator, taken = take_moves(generator, model=model, samples=_cropped(generator, samples[:_MOVE_SAMPLES]), price=price)
         narrowest = _extent(generator, model, goal)[1]
     made = _Cut(generator, {}, None, None)
     for number in range(1, config.rounds + 1):
@@ -87,6 +90,21 @@ def prune(
         "multiple": channel_multiple,
     }
     return made.student.with_record(StageRecord("prune", settings, time.perf_counter() - started, facts))
+
+
+def _cropped(generator: Generator, samples: Samples) -> Samples:
+    """Return the middle `_MOVE_SIDE` pixels of every picture where `generator` maps crops as it maps whole pictures."""
+    image = generator.spec.inputs[0]
+    if len(generator.spec.inputs) > 1 or image.layout is not Layout.CHW or min(image.height, image.width) <= _MOVE_SIDE:
+        return samples
+    top, left = (image.height - _MOVE_SIDE) // 2, (image.width - _MOVE_SIDE) // 2
+    crops = [(picture[:, :, top : top + _MOVE_SIDE, left : left + _MOVE_SIDE].contiguous(),) for (picture,) in samples]
+    try:
+        with torch.no_grad():
+            side = generator.module(*crops[0]).shape[2]
+    except RuntimeError:  # torch names shapes here; what matters is that this size does not go through
+        return samples
+    return crops if side * image.height == _MOVE_SIDE * generator.spec.outputs[0].height else samples
 
 
 def _extent(generator: Generator, model: LatencyModel, goal: Goal) -> tuple[float, float]:

@@ -26,8 +26,8 @@ _PLAIN: dict[type[nn.Module], str] = {
 _FUNCTIONS: dict[Any, str] = {
     operator.add: "add", torch.add: "add", operator.sub: "sub", operator.mul: "mul", torch.mul: "mul", operator.truediv: "mul",
     operator.neg: "scale", torch.cat: "concat", torch.tanh: "tanh", F.tanh: "tanh", torch.sigmoid: "sigmoid",
-    F.sigmoid: "sigmoid", torch.relu: "relu", F.relu: "relu", F.leaky_relu: "prelu", torch.clamp: "clamp", torch.flatten: "reshape",
-    torch.reshape: "reshape", F.interpolate: "upsample", F.pad: "pad", F.pixel_shuffle: "shuffle",
+    F.sigmoid: "sigmoid", torch.relu: "relu", F.relu: "relu", F.leaky_relu: "prelu", torch.clamp: "clamp",
+    torch.flatten: "reshape", torch.reshape: "reshape", F.interpolate: "upsample", F.pad: "pad", F.pixel_shuffle: "shuffle",
 }  # fmt: skip
 _METHODS = {
     "view": "reshape", "reshape": "reshape", "flatten": "reshape", "contiguous": FREE, "float": FREE, "clamp": "clamp",
@@ -52,7 +52,8 @@ def token(module: fx.GraphModule, node: fx.Node, shapes: Mapping[str, tuple[int,
             return _upsample(str(mode), source, shapes[node.name])
         case "pad":
             mode = str(node.kwargs.get("mode", node.args[2] if len(node.args) > 2 else "constant"))
-            return _pad(mode, tuple(node.kwargs.get("pad", node.args[1] if len(node.args) > 1 else ())))
+            padding: Any = node.kwargs.get("pad", node.args[1] if len(node.args) > 1 else ())
+            return _pad(mode, tuple(padding))
         case "shuffle":
             return "shuffle {0} {0}".format(node.kwargs.get("upscale_factor", node.args[-1]))
         case _:

@@ -40,8 +40,8 @@ def with_fewer_channels(work: LayerWork, inputs: int, outputs: int) -> LayerWork
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """Channels of a tensor that one layer gives: `share` times its outputs. `slot` is where an elementwise operation on them runs:
-    -1 in the layer, otherwise in the pass of that number; None: in a pass of its own."""
+    """Channels of a tensor that one layer gives: `share` times its outputs. `slot` is where an elementwise operation on them
+    runs: -1 in the layer, otherwise in the pass of that number; None: in a pass of its own."""
 
     root: str
     share: Fraction
@@ -66,9 +66,7 @@ class _Works:
         self._nodes = [node for node in module.graph.nodes if node.name in self._shapes]
         calls = [n for n in self._nodes if n.op.startswith("call") and not isinstance(layer_of(module, n), WEIGHTED)]
         self._tokens = {node: token(module, node, self._shapes) for node in calls}
-        self._storage = Storage(
-            {n: t for n, t in self._tokens.items()} | {n: "input" for n in self._nodes if n.op == "placeholder"}
-        )
+        self._storage = Storage(self._tokens | {n: "input" for n in self._nodes if n.op == "placeholder"})
         self._bases, self._layers = dict[str, LayerWork](), dict[str, _Draft]()
         self._passes = dict[str, list[_Draft]]()
         self._parts = dict[fx.Node, tuple[_Part, ...]]()
@@ -160,12 +158,12 @@ class _Works:
     def _open(self, source: fx.Node, name: str) -> _Draft | None:
         """Return what gives `source` if `name` can run in it; nothing else reads `source` then."""
         parts = self._parts[source]
-        if len(source.users) > 1 or len(parts) > 1 or parts[0].slot is None:
+        if len(source.users) > 1 or len(parts) != 1:
             return None
-        part = parts[0]
+        (part,) = parts
         if part.slot == -1:
             return self._layers[part.root]
-        return None if name in BINARY else self._passes[part.root][part.slot or 0]
+        return None if name in BINARY or part.slot is None else self._passes[part.root][part.slot]
 
     def _main(self, sources: list[fx.Node]) -> fx.Node:
         """Return the operand that an addition runs with: the last one computed, if possible in its layer."""

@@ -40,7 +40,9 @@ NETWORKS = [network(64, 0), network(8, 40), network(16, 1)]
 def test_three_anchors_give_back_the_scales_and_the_constant_they_were_made_with(layers, passes, call_s) -> None:
     found = calibrated(PerMac(), anchors(layers, passes, call_s, NETWORKS))
     for anchor in anchors(layers, passes, call_s, [network(32, 10), network(12, 3)]):
-        assert estimate(found, anchor.works) == pytest.approx(anchor.seconds, rel=0.03)  # the pull towards one is weak, not nothing
+        assert estimate(found, anchor.works) == pytest.approx(
+            anchor.seconds, rel=0.03
+        )  # the pull towards one is weak, not nothing
 
 
 def test_two_anchors_are_met_and_what_lies_between_is_close() -> None:
