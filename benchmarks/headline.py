@@ -22,7 +22,7 @@ from PIL import Image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 JOBS = {
-    "style": ("style_rain_princess/rain_princess.pt", "256x256", "balanced", "street"),
+    "style": ("style_rain_princess/rain_princess.pt", "256x256", "benchmarks/style.toml", "street"),
     "srgan": ("srgan_x4/netG_epoch_4_100.pth", "64x64", "benchmarks/srgan.toml", "street"),
     "dcgan": ("dcgan_faces32/generator_2.pth", None, "benchmarks/latent.toml", None),
     "vae": ("vae_celeba64/model.pt", None, "benchmarks/latent.toml", None),
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("edgegen-out/headline"))
     parser.add_argument("--effort", default="balanced")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--target", default="host", help="host, or benchmarks/one-thread.toml on a machine with other work")
     parser.add_argument("--latency", help="a budget such as 2.2ms, instead of the recipe's own goal")
     parser.add_argument("--times-int8", type=float, help="a budget: NNCF int8 of the untouched teacher, now, over this number")
     parser.add_argument("--seed", type=int, default=0)
@@ -62,7 +63,7 @@ def measure(job: str, out: Path, args: argparse.Namespace) -> dict:
     checkpoint, resolution, recipe, photos = JOBS[job]
     latency = f"{_int8_ms(job) / args.times_int8:.4f}ms" if args.times_int8 else args.latency
     request = make_request(
-        SHARED / "checkpoints" / checkpoint, target="host", recipe=str(_beside(recipe)), out=out, resolution=resolution,
+        SHARED / "checkpoints" / checkpoint, target=args.target, recipe=str(_beside(recipe)), out=out, resolution=resolution,
         latency=latency, fps=None, max_size=None, max_memory=None, min_ssim=None,
         data=SHARED / "images/street_train" if photos else None,
         effort=Effort(args.effort), seed=args.seed, resume=args.resume, start=None, until=None, arch=None, trust=False,
@@ -113,7 +114,7 @@ def _figures(job: str, request, out: Path) -> dict:
     inputs, truth = _test_inputs(job, teacher)
     chosen = next(c for c in json.loads((out / "summary.json").read_text())["candidates"] if c["chosen"])
     artifact = next(a for a in load_artifacts(_stage(out, "export")) if a.name == chosen["name"])
-    runner = open_runner(artifact.folder, artifact.entry, 0)
+    runner = open_runner(artifact.folder, artifact.entry, request.target.threads)
     pictures = {
         "teacher": [_picture(torch_call(teacher)(x), teacher.spec) for x in inputs],
         "student": [_picture(torch_call(student)(x), teacher.spec) for x in inputs],
@@ -128,7 +129,7 @@ def _figures(job: str, request, out: Path) -> dict:
         "params": {"teacher": count_params(teacher.module), "student": count_params(student.module)},
         "quality_to_teacher": {name: _scores(pictures[name], pictures["teacher"]) for name in ("student", "artifact")},
         "quality_to_truth": {n: _scores(p, truth) for n, p in pictures.items()} if truth else None,
-        "latency": _latency(teacher, artifact, inputs, out),
+        "latency": _latency(teacher, artifact, inputs, out, request.target.threads),
         "other_back_ends": _other_back_ends(request, teacher, student, inputs, out) if job == "style" else None,
     }
 
@@ -181,7 +182,7 @@ def _scores(produced: list[np.ndarray], reference: list[np.ndarray]) -> dict:
     }
 
 
-def _latency(teacher, artifact, inputs: list[np.ndarray], out: Path) -> dict:
+def _latency(teacher, artifact, inputs: list[np.ndarray], out: Path, threads: int) -> dict:
     """Median ms, in turn: teacher eager, the untouched teacher in OpenVINO (f32, NNCF int8 defaults), the artifact."""
     from edgegen.bench import time_interleaved
     from edgegen.candidates import torch_call
@@ -193,7 +194,7 @@ def _latency(teacher, artifact, inputs: list[np.ndarray], out: Path) -> dict:
     int8 = save_default_int8(teacher, [(x,) for x in inputs[:16]], out / "teacher/default-int8")
     eager = torch_call(teacher)
     runners = {"teacher openvino f32": plain, "teacher NNCF int8": int8, "artifact": artifact}
-    opened = {name: open_runner(a.folder, a.entry, 0) for name, a in runners.items()}
+    opened = {name: open_runner(a.folder, a.entry, threads) for name, a in runners.items()}
     calls = {"teacher eager": lambda: eager(inputs[0])}
     for name, runner in opened.items():
         fed = _adapt(inputs[0], teacher, runners[name])
