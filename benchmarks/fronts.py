@@ -201,7 +201,8 @@ def _request(family: Family, goal_s: float | None, out: Path, seed: int, until: 
     from edgegen.request import make_request
 
     return make_request(
-        family.checkpoint, target=str(ROOT / "benchmarks/one-thread.toml"), recipe="balanced", out=out, resolution=family.resolution,
+        family.checkpoint, target=str(ROOT / "benchmarks/one-thread.toml"), recipe="balanced", out=out,
+        resolution=family.resolution,
         latency=None if goal_s is None else f"{goal_s * 1e3}ms", fps=None, max_size=None, max_memory=None, min_ssim=None,
         data=family.data, effort=Effort.BALANCED, seed=seed, resume=True, start=None, until=until, arch=None, trust=False,
         discriminator=None, log_dir=None, tables=out.parents[1] / "tables",

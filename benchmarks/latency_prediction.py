@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", nargs="*", default=["style", "srgan", "dcgan", "vae", "street"])
     parser.add_argument("--precisions", nargs="*", default=list(PRECISIONS), choices=PRECISIONS)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1, help="of the sub-networks; 0 was looked at while the estimates were built")
     parser.add_argument("--out", type=Path, default=Path("edgegen-out/latency"))
     parser.add_argument("--table", action="store_true", help="only write the table from what is there")
     args = parser.parse_args()
@@ -157,7 +157,8 @@ def timed(models: Sequence[Any], rounds: int, seed: int) -> list[float]:
     """Return the seconds of each OpenVINO model on one thread; see the module docstring."""
     import openvino as ov
 
-    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1,
+              "ENABLE_CPU_PINNING": False}  # fmt: skip
     core, calls, rng = ov.Core(), [], random.Random(seed)
     for model in models:
         compiled = core.compile_model(model, "CPU", config)
