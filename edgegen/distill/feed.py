@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import signal
+import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -65,6 +67,7 @@ class Feed:
         self._range = range(first_step, steps)
         self._ahead: Iterator[Any] | None = None
         self._last: tuple[int, Fed] | None = None
+        self._on_child: Any = None
 
     def __enter__(self) -> Feed:
         workers = min(self._config.workers, len(self._range))
@@ -76,6 +79,7 @@ class Feed:
                 prefetch_factor=_AHEAD, multiprocessing_context=_FORK,
                 generator=torch.Generator(),  # otherwise the loader would draw from the generator of this process
             )  # fmt: skip
+            self._on_child = signal.getsignal(signal.SIGCHLD)
             self._ahead = iter(loader)
         return self
 
@@ -84,6 +88,16 @@ class Feed:
         if ahead is not None:
             # Dropping the iterator would end its workers too, but the traceback of an interrupted step may hold it.
             getattr(ahead, "_shutdown_workers")()  # noqa: B009  private, and the only way to end them for sure
+            self._forget_children()
+
+    def _forget_children(self) -> None:
+        """Give SIGCHLD back: torch keeps its handler for good, and on the small signal stack that some back end leaves behind,
+        the end of any later child process would then kill this one (SIGSEGV from the kernel, AVX-512 machine)."""
+        from torch.utils.data._utils import signal_handling
+
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, self._on_child if self._on_child is not None else signal.SIG_DFL)
+            signal_handling._SIGCHLD_handler_set = False
 
     def take(self, step: int) -> Fed:
         """Return what step `step` trains on; the steps must be asked for in order, each once."""

@@ -3,6 +3,7 @@
 import dataclasses
 import multiprocessing
 import os
+import signal
 import time
 
 import pytest
@@ -73,3 +74,11 @@ def test_workers_end_when_the_training_is_left_by_an_exception(kind):
         assert pid is not None
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_the_handler_of_ended_children_is_given_back_when_the_workers_have_ended():
+    before = signal.getsignal(signal.SIGCHLD)
+    with Feed(SmoothImages(), TWO_WORKERS, first_step=0, steps=4) as feed:
+        feed.take(0)
+        assert signal.getsignal(signal.SIGCHLD) is not before
+    assert signal.getsignal(signal.SIGCHLD) is before
