@@ -244,7 +244,7 @@ def _latencies(generators: dict, teacher, family: Family, out: Path, threads: in
 
 def measure(generators: dict, teacher, name: str, family: Family, out: Path, threads: int, seed: int) -> dict:
     """Return latency (interleaved) and quality to the teacher of every student's int8 artifact."""
-    from edgegen.bench import time_interleaved
+    from edgegen.bench import clock_of, time_interleaved
     from edgegen.candidates import torch_call
     from edgegen.graph import count_macs, count_params
     from edgegen.runtime.runners import open_runner
@@ -254,7 +254,8 @@ def measure(generators: dict, teacher, name: str, family: Family, out: Path, thr
     reference = [_picture(torch_call(teacher)(x), teacher.spec) for x in inputs]
     runners = {key: open_runner(a.folder, a.entry, threads) for key, a in artifacts.items()}
     fed = {key: _adapt(inputs[0], teacher, a) for key, a in artifacts.items()}
-    taken = time_interleaved({key: (lambda k=key: runners[k].run(fed[k])) for key in runners}, rounds=60)
+    calls = {key: (lambda k=key: runners[k].run(fed[k])) for key in runners}
+    taken = time_interleaved(calls, rounds=60, clock=clock_of(threads))
     found = {}
     for key, runner in runners.items():
         pictures = [_picture(runner.run(_adapt(x, teacher, artifacts[key]))[0], artifacts[key].entry.io) for x in inputs]

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -61,7 +62,7 @@ def measure(job: str, out: Path, args: argparse.Namespace) -> dict:
     from edgegen.request import make_request
 
     checkpoint, resolution, recipe, photos = JOBS[job]
-    latency = f"{_int8_ms(job) / args.times_int8:.4f}ms" if args.times_int8 else args.latency
+    latency = f"{_int8_ms(job, args.target) / args.times_int8:.4f}ms" if args.times_int8 else args.latency
     request = make_request(
         SHARED / "checkpoints" / checkpoint, target=args.target, recipe=str(_beside(recipe)), out=out, resolution=resolution,
         latency=latency, fps=None, max_size=None, max_memory=None, min_ssim=None,
@@ -81,20 +82,21 @@ def measure(job: str, out: Path, args: argparse.Namespace) -> dict:
     }
 
 
-def _int8_ms(job: str) -> float:
+def _int8_ms(job: str, target: str) -> float:
     """Return what NNCF int8, by its defaults, makes of the untouched teacher, in ms."""
     import tempfile
 
     from edgegen.candidates import time_artifacts
     from edgegen.export.openvino import save_default_int8
     from edgegen.load import load
+    from edgegen.target import load_target
 
     checkpoint, resolution, _, _ = JOBS[job]
     teacher = load(SHARED / "checkpoints" / checkpoint, resolution=resolution and tuple(int(v) for v in resolution.split("x")))
     inputs = [(x,) for x in _test_inputs(job, teacher)[0][:16]]
     with tempfile.TemporaryDirectory() as folder:
         artifact = save_default_int8(teacher, inputs, Path(folder))
-        return time_artifacts([artifact], [inputs[0]])[0] * 1e3
+        return time_artifacts([artifact], [inputs[0]], load_target(target).threads)[0] * 1e3
 
 
 def _beside(recipe: str) -> Path | str:
@@ -184,7 +186,7 @@ def _scores(produced: list[np.ndarray], reference: list[np.ndarray]) -> dict:
 
 def _latency(teacher, artifact, inputs: list[np.ndarray], out: Path, threads: int) -> dict:
     """Median ms, in turn: teacher eager, the untouched teacher in OpenVINO (f32, NNCF int8 defaults), the artifact."""
-    from edgegen.bench import time_interleaved
+    from edgegen.bench import clock_of, time_interleaved
     from edgegen.candidates import torch_call
     from edgegen.export.openvino import export_openvino, save_default_int8
     from edgegen.runtime.runners import open_runner
@@ -192,6 +194,7 @@ def _latency(teacher, artifact, inputs: list[np.ndarray], out: Path, threads: in
 
     (plain,) = export_openvino(teacher, (Precision.F32,), [], out / "teacher")
     int8 = save_default_int8(teacher, [(x,) for x in inputs[:16]], out / "teacher/default-int8")
+    torch.set_num_threads(threads or torch.get_num_threads())
     eager = torch_call(teacher)
     runners = {"teacher openvino f32": plain, "teacher NNCF int8": int8, "artifact": artifact}
     opened = {name: open_runner(a.folder, a.entry, threads) for name, a in runners.items()}
@@ -199,7 +202,7 @@ def _latency(teacher, artifact, inputs: list[np.ndarray], out: Path, threads: in
     for name, runner in opened.items():
         fed = _adapt(inputs[0], teacher, runners[name])
         calls[name] = lambda r=runner, x=fed: r.run(x)
-    taken = time_interleaved(calls, rounds=60)
+    taken = time_interleaved(calls, rounds=60, clock=clock_of(threads))
     ms = {name: round(float(np.median(ns)) * 1e-6, 3) for name, ns in taken.items()}
     ratios = {name: round(value / ms["artifact"], 2) for name, value in ms.items() if name != "artifact"}
     return {"median_ms": ms, "times_faster_than": ratios}

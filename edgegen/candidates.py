@@ -129,7 +129,8 @@ def _openvino_form(request: Request, student: Generator, calibration: list[Any],
     for name, form in forms.items():
         samples = [adapt(item, student.spec, form.spec) for item in calibration[:4]]
         artifacts[name] = export(form, Backend.OPENVINO, (precision,), samples, trial / name)[0]
-    times = time_artifacts(list(artifacts.values()), [adapt(calibration[0], student.spec, next(iter(forms.values())).spec)])
+    sample = adapt(calibration[0], student.spec, next(iter(forms.values())).spec)
+    times = time_artifacts(list(artifacts.values()), [sample], request.target.threads)
     shutil.rmtree(trial)
     timed = dict(zip(artifacts, times, strict=True))
     best = min(timed, key=lambda name: timed[name])
@@ -146,14 +147,14 @@ def time_artifacts(artifacts: Sequence[Artifact], samples: Sequence[tuple[np.nda
 
     `samples` holds one input tuple for all artifacts, or one per artifact, in each artifact's own layout.
     """
-    from edgegen.bench import time_interleaved
+    from edgegen.bench import clock_of, time_interleaved
     from edgegen.runtime.runners import open_runner
 
     runners = [open_runner(a.folder, a.entry, threads) for a in artifacts]
     try:
         fed = [list(samples[min(i, len(samples) - 1)]) for i in range(len(runners))]
         calls = {str(i): (lambda r=runner, x=x: r.run(x)) for i, (runner, x) in enumerate(zip(runners, fed, strict=True))}
-        taken = time_interleaved(calls, rounds=_ROUNDS)
+        taken = time_interleaved(calls, rounds=_ROUNDS, clock=clock_of(threads))
         return [float(np.median(taken[str(i)])) * 1e-9 for i in range(len(runners))]
     finally:
         for runner in runners:

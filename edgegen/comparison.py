@@ -22,12 +22,14 @@ _ROUNDS = 64  # what a p90 needs
 def compare_speed(
     teacher: Generator, artifact: Artifact, inputs: Inputs, folder: Path, *, threads: int, int8: bool
 ) -> list[dict[str, Any]]:
-    """Return one row per variant (name, p50_ms, p90_ms, runs), timed interleaved on this machine.
+    """Return one row per variant (name, p50_ms, p90_ms, runs), timed interleaved on this machine, all on `threads` threads.
 
     The teacher in the back end is the plain conversion, without any rewrite of ours: what a user would have without edgegen;
     with `int8` also NNCF's default quantisation of it. Only OpenVINO artifacts have such rows.
     """
-    from edgegen.bench import percentile, time_interleaved
+    import torch
+
+    from edgegen.bench import clock_of, percentile, time_interleaved
     from edgegen.runtime.runners import open_runner
 
     (item,) = inputs.held_out(1)
@@ -40,9 +42,12 @@ def compare_speed(
     for name, runner in runners.items():
         fed = list(adapt(item, teacher.spec, artifact.entry.io if name.startswith("student") else teacher.spec))
         calls[name] = lambda r=runner, x=fed: r.run(x)
+    eager_threads = torch.get_num_threads()
+    torch.set_num_threads(threads or eager_threads)
     try:
-        taken = time_interleaved(calls, rounds=_ROUNDS)
+        taken = time_interleaved(calls, rounds=_ROUNDS, clock=clock_of(threads))
     finally:
+        torch.set_num_threads(eager_threads)
         for runner in runners.values():
             runner.close()
     return [

@@ -12,8 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def clock_of(threads: int) -> Callable[[], int]:
+    """Return the clock, in ns, for what runs on `threads` threads (0: all cores).
+
+    On one, which is then the one that calls, it is the processor time of that thread: other work on the machine is not in it.
+    Otherwise it is the time on the wall.
+    """
+    return time.thread_time_ns if threads == 1 else time.perf_counter_ns
+
+
 def time_interleaved(
-    calls: Mapping[str, Callable[[], Any]], rounds: int, *, warmup_rounds: int = 2, settle: int = 1, seed: int = 0
+    calls: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    *,
+    warmup_rounds: int = 2,
+    settle: int = 1,
+    seed: int = 0,
+    clock: Callable[[], int] = time.perf_counter_ns,
 ) -> dict[str, NDArray[np.int64]]:
     """Return per name `rounds` run times in ns, (rounds,). In every round each callable runs once, in a new random order.
 
@@ -29,7 +44,7 @@ def time_interleaved(
         for index in range(-warmup_rounds, rounds):
             rng.shuffle(order)
             for name in order:
-                elapsed = _timed(calls[name], settle)
+                elapsed = _timed(calls[name], settle, clock)
                 if index >= 0:
                     taken[name].append(elapsed)
     finally:
@@ -38,9 +53,9 @@ def time_interleaved(
     return {name: np.array(samples, dtype=np.int64) for name, samples in taken.items()}
 
 
-def _timed(call: Callable[[], Any], settle: int) -> int:
+def _timed(call: Callable[[], Any], settle: int, clock: Callable[[], int]) -> int:
     for _ in range(settle):
         call()
-    begin = time.perf_counter_ns()
+    begin = clock()
     call()
-    return time.perf_counter_ns() - begin
+    return clock() - begin

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from edgegen.bench import time_interleaved
+from edgegen.bench import clock_of, time_interleaved
 
 
 def test_every_callable_gets_its_rounds_and_its_own_time() -> None:
@@ -47,3 +47,9 @@ def test_the_garbage_collector_works_again_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError):
         time_interleaved({"a": call}, rounds=1)
     assert gc.isenabled()
+
+
+def test_on_one_thread_only_its_own_processor_time_counts() -> None:
+    sleeps = {"sleeps": lambda: time.sleep(0.02)}
+    on_the_wall, of_the_thread = (time_interleaved(sleeps, rounds=3, clock=clock_of(threads)) for threads in (0, 1))
+    assert on_the_wall["sleeps"].min() >= 20_000_000 > 10_000_000 > np.median(of_the_thread["sleeps"])
