@@ -84,6 +84,16 @@ class StageError(EdgegenError):
     exit_code = 13
 
 
+class DeviceError(EdgegenError):
+    """A device cannot be reached, refuses, is busy, or lacks what running a bundle needs."""
+
+    exit_code = 14
+
+
+class LinkLostError(DeviceError):
+    """The link to a device broke while something ran on it: what came before may still be worth keeping."""
+
+
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     """Return a hint that names the nearest known words: "did you mean 'size_mib'?", or the whole list if none is near."""
     import difflib

@@ -1,45 +1,52 @@
-"""Child processes that check and time: `python -m edgegen.runtime`, its JSON, and its failures as errors of the host."""
+"""Child processes that check and time: `python -m edgegen.runtime` on a device, its JSON, its failures as errors of the host."""
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
-import edgegen
-from edgegen.errors import BundleError, DataError, EdgegenError, MissingExtraError
+from edgegen.device import Board, Completed, Ended, Limits
+from edgegen.device.text import escape, last_line
+from edgegen.errors import BundleError, DataError, DeviceError, EdgegenError, MissingExtraError
+from edgegen.runtime.errors import RuntimeBundleError
+from edgegen.runtime.strict_json import parse
 
 _CASE_FAILED = 1
 _ERRORS: dict[int, type[EdgegenError]] = {7: DataError, 8: MissingExtraError, 10: BundleError}
-_TAIL = 300
+_MAX_RESULT_BYTES = 256 << 20  # raw samples of hours
+_SIGNALLED = 128
 
 
-def call_runtime(command: str, bundle: Path, *options: str) -> dict[str, Any]:
-    """Return the JSON that `python -m edgegen.runtime <command> <options> <bundle>` prints, run in a fresh process.
+def call_runtime(board: Board, command: str, bundle: str, *options: str, seconds: float) -> dict[str, Any]:
+    """Return the JSON that `python -m edgegen.runtime <command> <options> <bundle>` prints, run in a fresh process of the device.
 
-    A failed case is a result like any other. Raises the error that the child names, and BundleError if it dies.
+    `bundle` is its path there; the device ends the process after `seconds`. A failed case is a result like any other. Raises the
+    error that the child names, BundleError if it dies, DeviceError if it takes too long, LinkLostError if the link breaks.
     """
-    root = Path(edgegen.__file__).resolve().parents[1]  # -m finds the package in the working directory, installed or not
-    line = [sys.executable, "-m", "edgegen.runtime", command, *options, str(bundle.resolve())]
-    done = subprocess.run(line, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-    if done.returncode not in (0, _CASE_FAILED) or not done.stdout.strip():
-        raise _failure(done.returncode, done.stderr, bundle)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    line = [*board.launch, command, *options, bundle]
+    done = board.transport.run(line, Limits(seconds, _MAX_RESULT_BYTES), folder=board.folder)
+    if done.ended is Ended.TIMED_OUT:
+        raise DeviceError(f"{board.name}: '{command}' took longer than {seconds:g} s and was ended", hint="ask for fewer runs")
+    if done.ended is not Ended.EXITED:
+        raise DeviceError(f"{board.name}: '{command}' {done.ended.value}")
+    if done.exit_code not in (0, _CASE_FAILED) or not done.stdout.strip():
+        raise _failure(done, bundle)
+    try:
+        return parse(done.stdout.strip().splitlines()[-1].encode(), f"what {board.name} printed")
+    except RuntimeBundleError as problem:
+        raise DeviceError(escape(problem.message), hint="something on the device writes into the output of programs") from problem
 
 
-def _failure(code: int, stderr: str, bundle: Path) -> EdgegenError:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+def _failure(done: Completed, bundle: str) -> EdgegenError:
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     message = next((line[len("error: ") :] for line in lines if line.startswith("error: ")), None)
     if message is not None:
         hint = next((line[len("hint: ") :] for line in lines if line.startswith("hint: ")), "")
-        return _ERRORS.get(code, BundleError)(message, hint=hint)
-    if code < 0:
-        died = f"the back end died on {bundle} ({_signal_name(-code)})"
+        return _ERRORS.get(done.exit_code, BundleError)(escape(message), hint=escape(hint))
+    if done.exit_code > _SIGNALLED:
+        died = f"the back end died on {bundle} ({_signal_name(done.exit_code - _SIGNALLED)})"
         return BundleError(died, hint="is there enough memory? another back end of the bundle: --backend NAME")
-    last = lines[-1][:_TAIL] if lines else f"exit code {code}, no output"
+    last = last_line(done.stderr) or f"exit code {done.exit_code}, no output"
     return BundleError(f"the runtime failed on {bundle}: {last}", hint="python -m edgegen.runtime check shows more")
 
 

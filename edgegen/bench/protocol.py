@@ -39,9 +39,9 @@ from edgegen.bench.record_file import write_record
 from edgegen.bench.statistics import percentile, summarise
 from edgegen.bench.validity import deadline, judge, judge_gate
 from edgegen.bundle import artifact_size, bundle_digest, bundle_manifest, host_errors
+from edgegen.device import Board, LocalTransport, Transport, make_ready, place_bundle
 from edgegen.progress import Progress, Silent
 from edgegen.runtime.manifest import ArtifactEntry, Manifest
-from edgegen.runtime.process_facts import machine_facts
 from edgegen.runtime.time_bundle import DISTINCT_INPUTS
 
 QUICK_RUNS, QUICK_SECONDS, FULL_SECONDS = 1024, 60.0, 600.0
@@ -50,7 +50,10 @@ _BURST_SECONDS, _BURST_SHARE = 10.0, 1 / 6  # the burst takes at most a sixth of
 
 @dataclasses.dataclass(frozen=True)
 class BenchPlan:
-    """What to run. `cold_processes` only load and infer once; each of `processes` does that and then runs warm."""
+    """What to run. `cold_processes` only load and infer once; each of `processes` does that and then runs warm.
+
+    The device ends a process that takes longer than `child_limit_s`.
+    """
 
     backend: str | None = None
     threads: int = 0
@@ -59,6 +62,7 @@ class BenchPlan:
     processes: int = 1
     cold_processes: int = 2
     seed: int = 0
+    child_limit_s: float = 4 * 3600.0
 
     @property
     def profile(self) -> str:
@@ -76,18 +80,27 @@ def bench(
     return measure_bundle(bundle, plan).to_json()
 
 
-def measure_bundle(bundle: Path, plan: BenchPlan, *, out: Path | None = None, progress: Progress | None = None) -> Record:
-    """Measure the bundle folder or .zip on this machine and return the record; write it and the raw samples if `out` is given.
+def measure_bundle(
+    bundle: Path,
+    plan: BenchPlan,
+    *,
+    transport: Transport | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Record:
+    """Measure the bundle folder or .zip on a device and return the record; write it and the raw samples if `out` is given.
 
-    A failing case withholds the timings: `latency_ms` is None and the record invalid. Raises BundleError for a bundle that
-    cannot be opened, MissingExtraError without its back end.
+    `transport` leads to the device, None is this machine. A failing case withholds the timings: `latency_ms` is None and the
+    record invalid. Raises BundleError for a bundle that cannot be opened, MissingExtraError without its back end, DeviceError
+    for a device that cannot run it.
     """
     started, begin = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
     manifest = bundle_manifest(bundle)
     with host_errors():
         entry = manifest.artifact(plan.backend)
     artifact = _artifact(bundle, manifest, entry)
-    found = _measure(bundle, entry, plan, progress or Silent())
+    board = make_ready(transport or LocalTransport())
+    found = _measure(board, place_bundle(board, bundle, artifact.bundle_sha256), entry, plan, progress or Silent())
     record = dataclasses.replace(
         _record(manifest, artifact, plan, found),
         started_utc=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -109,19 +122,23 @@ class _Found:
         return {phase: [ns for run in self.warm for ns in run[phase]["samples_ns"]] for phase in ("burst", "sustained")}
 
 
-def _measure(bundle: Path, entry: ArtifactEntry, plan: BenchPlan, progress: Progress) -> _Found:
+def _measure(board: Board, bundle: str, entry: ArtifactEntry, plan: BenchPlan, progress: Progress) -> _Found:
     common = ("--backend", entry.name, "--threads", str(plan.threads))
     timed = (*common, "--seed", str(plan.seed))
     burst = min(_BURST_SECONDS, plan.min_seconds * _BURST_SHARE)
     phases = ("--min-runs", str(plan.min_runs), "--min-seconds", str(plan.min_seconds), "--burst-seconds", str(burst))
-    found = _Found(call_runtime("check", bundle, "--json", *common), [], [])
+
+    def call(command: str, *options: str) -> dict[str, Any]:
+        return call_runtime(board, command, bundle, *options, seconds=plan.child_limit_s)
+
+    found = _Found(call("check", "--json", *common), [], [])
     if found.checked["passed"]:
         progress.start(f"bench {entry.name}", plan.cold_processes + plan.processes)
         for _ in range(plan.cold_processes):
-            found.cold.append(call_runtime("time", bundle, "--cold", *timed))
+            found.cold.append(call("time", "--cold", *timed))
             progress.advance()
         for _ in range(plan.processes):
-            found.warm.append(call_runtime("time", bundle, *timed, *phases))
+            found.warm.append(call("time", *timed, *phases))
             progress.advance()
         progress.finish()
     return found
@@ -130,7 +147,7 @@ def _measure(bundle: Path, entry: ArtifactEntry, plan: BenchPlan, progress: Prog
 def _record(manifest: Manifest, artifact: MeasuredArtifact, plan: BenchPlan, found: _Found) -> Record:
     quality = _quality(found.checked["cases"])
     ran = found.checked["ran"]
-    state, device = _state(ran), _device(ran)
+    state, device = _state(ran, found.checked["machine"]), _device(ran, found.checked["machine"])
     method = Method(
         profile=plan.profile, mode="back-to-back", processes=plan.processes, inputs=RingInputs(plan.seed, DISTINCT_INPUTS)
     )
@@ -191,14 +208,12 @@ def _artifact(bundle: Path, manifest: Manifest, entry: ArtifactEntry) -> Measure
     )  # fmt: skip
 
 
-def _device(ran: dict[str, Any]) -> Device:
-    facts = machine_facts()
+def _device(ran: dict[str, Any], facts: dict[str, Any]) -> Device:
     runtime = Runtime(ran["backend"], ran["version"])
     return Device("host", runtime, facts["os"], facts["kernel"], facts["python"], facts["cpu"], facts["board"])
 
 
-def _state(ran: dict[str, Any]) -> State:
-    facts = machine_facts()
+def _state(ran: dict[str, Any], facts: dict[str, Any]) -> State:
     low, high = facts["cpu_hz_min"], facts["cpu_hz_max"]
     clocks = "unknown" if low is None or high is None else "locked" if low == high else "unlocked"
     affinity = facts["cpu_affinity"]

@@ -1,7 +1,7 @@
 """The command line: registers the commands and turns errors into one sentence, a hint and an exit code.
 
 Exit codes: 0 done, 1 bug, 2 usage, 3 checkpoint, 4 budget or quality missed, 5 target, 6 recipe or settings, 7 data,
-8 missing extra, 9 export, 10 bundle, 11 training diverged, 12 storage, 13 stage invariant, 130 interrupted.
+8 missing extra, 9 export, 10 bundle, 11 training diverged, 12 storage, 13 stage invariant, 14 device, 130 interrupted.
 docs/errors.md explains them.
 """
 

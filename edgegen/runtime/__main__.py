@@ -18,6 +18,7 @@ from edgegen.runtime.bundle import open_bundle, read_array
 from edgegen.runtime.check import CheckResult, check
 from edgegen.runtime.errors import InputError, MissingBackendError, RuntimeBundleError
 from edgegen.runtime.ppm import read_ppm, write_ppm
+from edgegen.runtime.process_facts import machine_facts
 
 _MAX_INPUT_BYTES = 256 << 20
 
@@ -63,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
 def _check(options: Any) -> int:
     with open_bundle(options.bundle, options.backend, options.threads) as bundle:
         result = check(bundle)
-    sys.stdout.write((json.dumps(result.to_json(), allow_nan=False) if options.json else _lines(result)) + "\n")
+    facts = {**result.to_json(), "machine": machine_facts()}
+    sys.stdout.write((json.dumps(facts, allow_nan=False) if options.json else _lines(result)) + "\n")
     return 0 if result.passed else 1
 
 
