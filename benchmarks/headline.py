@@ -132,7 +132,6 @@ def _figures(job: str, request, out: Path) -> dict:
         "quality_to_teacher": {name: _scores(pictures[name], pictures["teacher"]) for name in ("student", "artifact")},
         "quality_to_truth": {n: _scores(p, truth) for n, p in pictures.items()} if truth else None,
         "latency": _latency(teacher, artifact, inputs, out, request.target.threads),
-        "other_back_ends": _other_back_ends(request, teacher, student, inputs, out) if job == "style" else None,
     }
 
 
@@ -206,32 +205,6 @@ def _latency(teacher, artifact, inputs: list[np.ndarray], out: Path, threads: in
     ms = {name: round(float(np.median(ns)) * 1e-6, 3) for name, ns in taken.items()}
     ratios = {name: round(value / ms["artifact"], 2) for name, value in ms.items() if name != "artifact"}
     return {"median_ms": ms, "times_faster_than": ratios}
-
-
-def _other_back_ends(request, teacher, student, inputs: list[np.ndarray], out: Path) -> dict:
-    """Export the same student for LiteRT and TensorRT and verify it in LiteRT and onnxruntime on the test inputs."""
-    from edgegen.candidates import torch_call
-    from edgegen.data import open_inputs
-    from edgegen.export import export
-    from edgegen.rewrite import lower
-    from edgegen.spec import Backend, Precision
-    from edgegen.verify import make_cases, verify
-
-    calibration = open_inputs(teacher.spec, request.data, calibration="auto", seed=0, held_out=16).calibration()
-    cases = make_cases([(x,) for x in inputs[:8]], teacher.spec, torch_call(teacher), torch_call(student))
-    float_db = _scores([c.student for c in cases], [c.teacher for c in cases])["psnr_db"]
-    found = {"float student to teacher, psnr_db": float_db}
-    for backend in (Backend.LITERT, Backend.TENSORRT):
-        precisions = [Precision.F32, Precision.F16, Precision.INT8]
-        precisions += [Precision.INT8_DYNAMIC] if backend is Backend.LITERT else []
-        for artifact in export(lower(student, backend), backend, tuple(precisions), calibration, out / backend.value):
-            v = verify(artifact, student.spec, cases, seed=0)
-            found[artifact.name] = {
-                "parity_db": round(v.parity.psnr_db.mean, 2),
-                "psnr_to_teacher_db": round(v.quality.psnr_db.mean, 2),
-                "loss_db": round(float_db - v.quality.psnr_db.mean, 3),
-            }
-    return found
 
 
 def _grid(path: Path, pictures: dict[str, list[np.ndarray]], truth: list[np.ndarray] | None) -> None:

@@ -53,10 +53,11 @@ class _Run:
         from edgegen.data import open_inputs
         from edgegen.deliver import Delivery, deliver
         from edgegen.export.preflight import require_exportable
-        from edgegen.request import require_loss_files
+        from edgegen.request import require_loss_files, require_one_goal
 
         request = self.request
         require_loss_files(request)
+        require_one_goal(request)
         teacher = self._load()
         require_exportable(teacher, request.target)
         if request.goes_to("export"):

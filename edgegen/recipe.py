@@ -35,6 +35,13 @@ class Importance(str, enum.Enum):
     NORM = "norm"
 
 
+class PruneGoal(str, enum.Enum):
+    """What pruning lowers: the latency on the target, or multiply-accumulates, which are the same on every machine."""
+
+    LATENCY = "latency"
+    MACS = "macs"
+
+
 class AdversarialKind(str, enum.Enum):
     """The pair of losses that student and discriminator play for."""
 
@@ -85,9 +92,13 @@ class RewriteConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PruneConfig:
-    """Settings of the prune stage. `speedup`, against the rewritten teacher, is the goal when no latency budget is given."""
+    """Settings of the prune stage. `speedup`, against the rewritten teacher, is the goal when no latency budget is given.
+
+    With `goal` "macs" it says how many times fewer multiply-accumulates are wanted; there is no latency budget then.
+    """
 
     speedup: float = within(6.0, low=1.0, high=1000.0)
+    goal: PruneGoal = PruneGoal.LATENCY
     min_channels: int = within(8, low=1, high=4096)
     importance: Importance = Importance.PICTURE
     rounds: int = within(1, low=1, high=16)

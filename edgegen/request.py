@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgegen.errors import CheckpointError, RecipeError, nearest
-from edgegen.recipe import STAGES, Effort, Opponent, Recipe, load_recipe
+from edgegen.recipe import STAGES, Effort, Opponent, PruneGoal, Recipe, load_recipe
 from edgegen.spec import Budget, parse_bytes, parse_resolution, parse_seconds
 from edgegen.target import TargetProfile, resolve_target
 
@@ -90,6 +90,16 @@ def require_loss_files(request: Request) -> None:
         raise RecipeError("losses.adversarial is set but there is no discriminator", hint="give its checkpoint, or set it to 0")
     if distill.losses.perceptual and request.perceptual is None:
         raise RecipeError("losses.perceptual is set but there is no network", hint="give its weights: --perceptual FILE")
+
+
+def require_one_goal(request: Request) -> None:
+    """Raise RecipeError when pruning would have two goals: a latency, and the multiply-accumulates of the recipe."""
+    if "prune" in request.recipe.stages and request.recipe.prune.goal is PruneGoal.MACS and request.prune_to_s is not None:
+        raise RecipeError(
+            f"the recipe '{request.recipe.name}' prunes to a number of multiply-accumulates, "
+            f"and a latency of {request.prune_to_s * 1e3:.3g} ms is asked for",
+            hint='leave the latency out (--latency, --fps, a target that brings one), or set prune.goal to "latency"',
+        )
 
 
 def _neighbour(checkpoint: Path) -> str:

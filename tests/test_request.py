@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edgegen.errors import CheckpointError, EdgegenError, RecipeError, TargetError
-from edgegen.request import Request, make_request
+from edgegen.request import Request, make_request, require_one_goal
 from edgegen.spec import parse_bytes, parse_resolution, parse_seconds
 
 NOTHING = dict.fromkeys(("latency", "fps", "max_size", "max_memory", "min_ssim", "resolution", "start", "until"))
@@ -117,3 +117,13 @@ def test_resolutions_are_width_times_height(text: str, height_width: tuple[int, 
 def test_what_is_no_resolution_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="is not a resolution"):
         parse_resolution(text)
+
+
+def test_multiply_accumulates_as_a_goal_and_a_latency_are_refused_together(checkpoint: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    balanced = (Path(__file__).parents[1] / "recipes" / "balanced.toml").read_text()
+    recipe.write_text(balanced.replace('goal = "latency"', 'goal = "macs"'))
+    require_one_goal(ask(checkpoint, recipe=str(recipe)))
+    with pytest.raises(RecipeError, match="prunes to a number of multiply-accumulates, and a latency of 33 ms") as caught:
+        require_one_goal(ask(checkpoint, recipe=str(recipe), latency="33ms"))
+    assert "prune.goal" in caught.value.hint

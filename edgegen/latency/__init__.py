@@ -7,7 +7,7 @@ it against the measured whole.
 from __future__ import annotations
 
 from edgegen.latency.calibrate import Anchor, Calibrated, PredictionError, calibrated, prediction_error
-from edgegen.latency.model import LatencyModel, Roofline, estimate
+from edgegen.latency.model import LatencyModel, MacCount, Roofline, estimate
 from edgegen.latency.table import MeasuredTable
 from edgegen.latency.work import LayerWork, Pass
 
@@ -16,6 +16,7 @@ __all__ = [
     "Calibrated",
     "LatencyModel",
     "LayerWork",
+    "MacCount",
     "MeasuredTable",
     "Pass",
     "PredictionError",

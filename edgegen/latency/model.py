@@ -25,6 +25,17 @@ class LatencyModel(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True)
+class MacCount:
+    """Counts multiply-accumulates in place of seconds: for goals that are stated in them, whatever they take on a machine."""
+
+    label: str = "counted"
+
+    def seconds(self, work: LayerWork) -> float:
+        """Return the multiply-accumulates of one layer; passes have none."""
+        return float(work.macs)
+
+
 def estimate(model: LatencyModel, works: Iterable[LayerWork]) -> float:
     """Return the estimated latency of a generator in seconds: the sum over its layers."""
     return sum(model.seconds(work) for work in works)

@@ -10,18 +10,19 @@ import torch
 
 from edgegen.generator import Generator, StageRecord
 from edgegen.graph import count_macs, count_params, example_inputs
-from edgegen.latency import LatencyModel
+from edgegen.latency import LatencyModel, MacCount
 from edgegen.prune.allocate import Allocation, Goal, allocate, narrowest_s
 from edgegen.prune.cut import kept_channels, remove_units
 from edgegen.prune.front import FrontPoint, front
 from edgegen.prune.groups import channel_groups
 from edgegen.prune.importance import loss_curves
+from edgegen.prune.moves.search import estimated_s
 from edgegen.prune.moves.take import Taken, take_moves
 from edgegen.prune.nested import build_nested
 from edgegen.prune.recover import Recovery, reconstruct
 from edgegen.prune.sensitivity import Samples
 from edgegen.prune.work import layer_works
-from edgegen.recipe import PruneConfig
+from edgegen.recipe import PruneConfig, PruneGoal
 from edgegen.spec import Layout
 
 __all__ = ["FrontPoint", "Recovery", "build_nested", "front", "prune", "reconstruct", "remove_units"]
@@ -44,7 +45,8 @@ def prune(
 ) -> Generator:
     """Return a copy of `generator` with channels removed until its estimate meets `budget_s` seconds.
 
-    Without a budget, what channels cost (the estimate before, less that of the narrowest student) shrinks by `config.speedup`.
+    Without a budget, what channels cost (the estimate before, less that of the narrowest student) shrinks by `config.speedup`;
+    with `config.goal` MACS, all multiply-accumulates do, `model` steers nothing and `budget_s` must be None.
     When even the narrowest student misses the budget, it is returned and the record says so. The record holds `narrowest_ms`.
     `samples` are calibration inputs, batch axis 1; with them, the layers that are left are refitted onto `generator`'s. The cut
     is made in `config.rounds`, each scoring anew against the pictures of `teacher` (None: `generator`'s own).
@@ -52,28 +54,35 @@ def prune(
     started = time.perf_counter()
     inputs = example_inputs(generator.spec)
     goal = Goal(0.0, channel_multiple, config.min_channels)
-    before, narrowest = _extent(generator, model, goal)
-    wanted = budget_s if budget_s is not None else narrowest + max(0.0, before - narrowest) / config.speedup
+    counts_macs = config.goal is PruneGoal.MACS
+    steer: LatencyModel = MacCount() if counts_macs else model
+    before, narrowest = _extent(generator, steer, goal)
+    if counts_macs:
+        wanted, estimates = before / config.speedup, {"estimate_before_ms": estimated_s(generator, model) * 1e3}
+    else:
+        wanted = budget_s if budget_s is not None else narrowest + max(0.0, before - narrowest) / config.speedup
+        estimates = {"estimate_before_ms": before * 1e3, "goal_ms": wanted * 1e3}
     taken: list[Taken] = []
     if config.moves and samples:
-        price = _price(generator, config, model, dataclasses.replace(goal, seconds=wanted), samples, teacher, seed)
-        generator, taken = take_moves(generator, model=model, samples=_cropped(generator, samples[:_MOVE_SAMPLES]), price=price)
-        narrowest = _extent(generator, model, goal)[1]
+        price = _price(generator, config, steer, dataclasses.replace(goal, seconds=wanted), samples, teacher, seed)
+        generator, taken = take_moves(generator, model=steer, samples=_cropped(generator, samples[:_MOVE_SAMPLES]), price=price)
+        narrowest = _extent(generator, steer, goal)[1]
     made = _Cut(generator, {}, None, None)
     for number in range(1, config.rounds + 1):
         share = number / config.rounds  # rounds are even steps of log latency
         step = before * (wanted / before) ** share if wanted < before else wanted
-        made = _cut(made, generator, config, model, dataclasses.replace(goal, seconds=step), samples, teacher, seed)
+        made = _cut(made, generator, config, steer, dataclasses.replace(goal, seconds=step), samples, teacher, seed)
     allocation = made.allocation
     assert allocation is not None
+    if counts_macs:
+        estimates |= {"estimate_ms": estimated_s(made.student, model) * 1e3, "goal_macs": wanted, "narrowest_macs": narrowest}
+    else:
+        estimates |= {"estimate_ms": allocation.after_s * 1e3, "narrowest_ms": narrowest * 1e3}
     facts = {
-        "estimate_before_ms": before * 1e3,
-        "estimate_ms": allocation.after_s * 1e3,
-        "goal_ms": wanted * 1e3,
+        **estimates,
         "goal_met": allocation.after_s <= wanted,
-        "narrowest_ms": narrowest * 1e3,
         "label": model.label,
-        "moves": [move.to_json() for move in taken],
+        "moves": [move.to_json(counts_macs=counts_macs) for move in taken],
         "macs": count_macs(made.student.module, made.student.spec),
         "params": count_params(made.student.module),
         "kept": {g.root: g.unit_count for g in channel_groups(made.student.module, inputs)},
@@ -82,6 +91,7 @@ def prune(
     }
     settings = {
         "speedup": config.speedup,
+        "goal": config.goal.value,
         "min_channels": config.min_channels,
         "importance": config.importance.value,
         "rounds": config.rounds,

@@ -8,7 +8,7 @@ from edgegen.generator import Generator, load_generator, save_generator
 from edgegen.graph import count_macs, example_inputs, trace
 from edgegen.latency import Roofline
 from edgegen.prune import prune
-from edgegen.recipe import Importance, PruneConfig
+from edgegen.recipe import Importance, PruneConfig, PruneGoal
 from edgegen.spec import ComponentSpec, Kind, Layout, Precision, TensorSpec
 
 MODEL = Roofline(1e9, 1e12, Precision.INT8, 8)
@@ -93,3 +93,14 @@ def test_a_pruned_generator_is_stored_and_read_without_pickle(tmp_path):
     again = load_generator(tmp_path)
     x = example_inputs(after.spec)
     assert torch.equal(again.module(*x), after.module(*x)) and again.lineage == after.lineage
+
+
+def test_a_goal_of_multiply_accumulates_is_met_whatever_the_latency_model_says():
+    before = residual()
+    slow_anywhere = Roofline(1e3, 1e3, Precision.INT8, 8)
+    pruned = [prune(before, by_norm(speedup=4.0, goal=PruneGoal.MACS), model=m, budget_s=None, channel_multiple=8)
+              for m in (MODEL, slow_anywhere)]  # fmt: skip
+    macs = [count_macs(student.module, student.spec) for student in pruned]
+    assert macs[0] == macs[1] <= count_macs(before.module, before.spec) / 4
+    facts = pruned[1].lineage[-1].facts
+    assert facts["goal_met"] and facts["estimate_ms"] < facts["estimate_before_ms"] and "goal_ms" not in facts
