@@ -23,7 +23,8 @@ def batches(config, first, last):
 
 def test_workers_prepare_the_very_inputs_that_the_process_itself_would():
     alone, ahead = batches(CONFIG, 0, 7), batches(TWO_WORKERS, 0, 7)
-    assert all(torch.equal(mine, theirs) for mine, theirs in zip(alone, ahead, strict=True))
+    differing = {step: (a - b).abs().max().item() for step, (a, b) in enumerate(zip(alone, ahead, strict=True)) if not a.equal(b)}
+    assert differing == {}
 
 
 def test_a_feed_that_starts_later_goes_on_with_the_same_inputs():
