@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,13 @@ import numpy as np
 from edgegen.graph import count_macs, count_params
 from edgegen.outcome import Decided
 from edgegen.plan.compared import prediction_rows
+from edgegen.quality.detectors import Finding, describe_bias, detect, heat_map
 from edgegen.quality.metrics import Quality
 from edgegen.report.model import (
     BenchRow,
     CandidateRow,
     Evidence,
+    FaultRow,
     GeneratorSummary,
     PictureRow,
     Placement,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from edgegen.verify import Case
 
 Json = Mapping[str, Any]
+_SHOWN_FROM = 0.5  # of its limit: a heat map of less is noise
 
 
 def report_data(
@@ -44,6 +48,7 @@ def report_data(
     eager, ours = together.get("teacher, torch eager f32"), together.get(f"student, {chosen['name']}")
     if chosen["latency_label"] != "measured" or ours is None:
         ours = chosen["latency_ms"]
+    rows = tuple(_pictures(run, cases))
     return ReportData(
         title=f"{request.checkpoint.stem} for {request.target.title}",
         verdict=decided.verdict,
@@ -53,11 +58,12 @@ def report_data(
         teacher=_summary(run.teacher, run.teacher.family, eager, Evidence.MEASURED, "torch eager f32"),
         student=_summary(run.student, "student", ours, Evidence(chosen["latency_label"]), chosen["name"]),
         candidates=tuple(_candidate(j, measured) for j in judged),
-        rows=tuple(_pictures(run, cases)),
+        rows=rows,
         stages=_stages(run.student),
         predictions=prediction_rows(request, run.student, chosen, measured["record"]),
         placement=_placement(chosen),
         bench=_bench_rows(measured),
+        faults=fault_rows(rows),
         warnings=decided.warnings,
         command=_command(run),
         facts=_facts(run, artifact),
@@ -91,6 +97,30 @@ def _pictures(run: Delivery, cases: Sequence[Case]) -> list[PictureRow]:
         PictureRow(f"held-out {i + 1}", _bytes(case.teacher), shown, _bytes(case.student), _input_picture(case.inputs[0], source))
         for i, (case, shown) in enumerate(zip(cases, artifact, strict=False))
     ]
+
+
+def fault_rows(rows: Sequence[PictureRow]) -> tuple[FaultRow, ...]:
+    """Return what each detector says of the artifact against the teacher, with a map of where it comes near its limit."""
+    if not rows:
+        return ()
+    artifact, teacher = [_unit(row.artifact) for row in rows], [_unit(row.teacher) for row in rows]
+    return tuple(_fault_row(finding, rows, artifact, teacher) for finding in detect(artifact, teacher))
+
+
+def _fault_row(
+    finding: Finding, rows: Sequence[PictureRow], artifact: Sequence[np.ndarray], teacher: Sequence[np.ndarray]
+) -> FaultRow:
+    if finding.name == "channel_bias" and finding.value >= 0.05:
+        finding = dataclasses.replace(finding, sentence=f"{finding.sentence}: {describe_bias(artifact, teacher)}")
+    if finding.value <= _SHOWN_FROM * finding.threshold:
+        return FaultRow(finding)
+    maps = [heat_map(finding.name, *pair) for pair in zip(artifact, teacher, strict=True)]
+    worst = max(range(len(maps)), key=lambda index: float(maps[index].mean()))
+    return FaultRow(finding, rows[worst].name, maps[worst], rows[worst].artifact)
+
+
+def _unit(picture: np.ndarray) -> np.ndarray:
+    return picture.astype(np.float32) / 255
 
 
 def _bytes(picture: np.ndarray) -> np.ndarray:

@@ -73,6 +73,19 @@ class StageRow:
 
 
 @dataclasses.dataclass(frozen=True)
+class FaultRow:
+    """What a detector found, and where: `heat` (H, W) in [0, 1] on `picture`, uint8 (H, W, C), of the row called `where`.
+
+    Without anything to see, `heat` and `picture` are None.
+    """
+
+    finding: Finding
+    where: str = ""
+    heat: NDArray | None = None
+    picture: NDArray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class PictureRow:
     """One held-out input through teacher, float student and artifact: uint8 (H, W, C), C = 1 or 3.
 
@@ -141,7 +154,7 @@ class ReportData:
     predictions: tuple[PredictionRow, ...] = ()
     placement: Placement | None = None
     bench: tuple[BenchRow, ...] = ()
-    findings: tuple[Finding, ...] = ()  # of the chosen artifact against the teacher
+    faults: tuple[FaultRow, ...] = ()  # of the chosen artifact against the teacher, one row per detector
     warnings: tuple[str, ...] = ()
     command: str = ""  # what made the bundle
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)  # provenance: checkpoint hash, data, seed, edgegen version

@@ -26,6 +26,14 @@ def difference(produced: NDArray, reference: NDArray) -> NDArray:
     return np.minimum(distance * DIFFERENCE_GAIN, 255).astype(np.uint8)
 
 
+def overlay(picture: NDArray, heat: NDArray) -> NDArray:
+    """Return a uint8 picture (H, W, C) in dim grey under a heat map (H, W) in [0, 1]: red where it is hot, yellow at 1."""
+    grey = np.repeat(picture.mean(axis=2, keepdims=True) * 0.5 + 32, 3, axis=2)
+    colour = np.stack([np.full_like(heat, 255.0), 220 * heat**2, np.zeros_like(heat)], axis=-1)
+    strength = (np.sqrt(heat) * 0.85)[..., None]
+    return np.rint(grey * (1 - strength) + colour * strength).astype(np.uint8)
+
+
 def to_unit(picture: NDArray) -> NDArray:
     """Return a uint8 picture as float32 in [0, 1]."""
     return picture.astype(np.float32) / 255

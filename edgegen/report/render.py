@@ -11,8 +11,8 @@ from pathlib import Path
 from edgegen.errors import StorageError
 from edgegen.quality.metrics import psnr_db, ssim
 from edgegen.report import numbers
-from edgegen.report.model import Evidence, GeneratorSummary, PictureRow, ReportData
-from edgegen.report.pictures import DIFFERENCE_GAIN, difference, png_uri, to_unit
+from edgegen.report.model import Evidence, FaultRow, GeneratorSummary, PictureRow, ReportData
+from edgegen.report.pictures import DIFFERENCE_GAIN, difference, overlay, png_uri, to_unit
 from edgegen.report.plot import latency_quality_svg, plottable
 from edgegen.spec import Verdict
 
@@ -88,6 +88,7 @@ def render_report(data: ReportData) -> str:
         tiles=_tiles(data),
         limits=_limits(data),
         rows=[_show_row(row) for row in data.rows],
+        heats=[shown for shown in map(_show_heat, data.faults) if shown],
         gain=DIFFERENCE_GAIN,
         plot=Markup(plot) if plot else None,  # made by matplotlib, which escapes text
         unplotted=len(data.candidates) - len(plottable(data.candidates)),
@@ -180,6 +181,13 @@ def _show_row(row: PictureRow) -> ShownRow:
     pictures.append(_show(f"difference ×{DIFFERENCE_GAIN}", f"difference between artifact and teacher of {row.name}", apart))
     score = f"SSIM {numbers.score(ssim(artifact, teacher))}, {numbers.decibel(psnr_db(artifact, teacher))}"
     return ShownRow(row.name, score, tuple(pictures))
+
+
+def _show_heat(row: FaultRow) -> Shown | None:
+    if row.heat is None or row.picture is None:
+        return None
+    name = row.finding.name.replace("_", " ")
+    return _show(f"{name}, {row.where}", f"where {name} shows in {row.where}", overlay(row.picture, row.heat))
 
 
 def _show(title: str, alt: str, picture) -> Shown:

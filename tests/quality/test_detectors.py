@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -6,9 +7,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from edgegen.quality.detectors import detect
+from edgegen.quality.detectors import describe_bias, detect, heat_map
 
 
+@functools.cache
 def photos(shared_images, side, count=4):
     paths = sorted((shared_images / "street_test").glob("*.png"))[:count]
     return [
@@ -36,6 +38,21 @@ def add_dots(picture):
     return np.clip(dotted, 0, 1)
 
 
+def add_tiles(picture):
+    """Make every other quarter three levels brighter: what a network does that pads at the borders of its tiles."""
+    rows, cols = np.indices(picture.shape[:2]) // (len(picture) // 2)
+    return picture + ((rows + cols) % 2 * 3 / 255)[..., None]
+
+
+def blur_in_tiles(picture):
+    """Blur each quarter on its own, as if the others were black."""
+    half, made = len(picture) // 2, picture.copy()
+    for rows in (slice(None, half), slice(half, None)):
+        for cols in (slice(None, half), slice(half, None)):
+            made[rows, cols] = gaussian_filter(picture[rows, cols], (0.8, 0.8, 0), mode="constant")
+    return made
+
+
 def add_noise(picture, sigma):
     return np.clip(picture + np.random.default_rng(0).normal(0, sigma, picture.shape), 0, 1)
 
@@ -61,6 +78,11 @@ FAULTS = [
     Fault("5 % more red", lambda p: np.clip(p + np.array([0.05, 0, 0]), 0, 1), "colour_shift"),
     Fault("warmer", lambda p: np.clip(p * np.array([1.1, 1.0, 0.85]), 0, 1), "colour_shift"),
     Fault("darker", lambda p: p * 0.7, "colour_shift"),
+    Fault("3 % brighter and more", lambda p: np.clip(p + 0.04, 0, 1), "channel_bias"),
+    Fault("blurred by 1.5 pixels", lambda p: gaussian_filter(p, (1.5, 1.5, 0)), "blur"),
+    Fault("blurred and darker", lambda p: gaussian_filter(p * 0.8, (2, 2, 0)), "blur"),
+    Fault("a quarter 3 levels brighter", add_tiles, "seams"),
+    Fault("padded in every tile", blur_in_tiles, "seams"),
     Fault("pixels repeated 2 times", lambda p: repeat_pixels(p, 2), "checkerboard"),
     Fault("pixels repeated 4 times", lambda p: repeat_pixels(p, 4), "checkerboard"),
     Fault("checkerboard that follows brightness", lambda p: add_grid(p, 0.06), "checkerboard"),
@@ -85,7 +107,8 @@ GOOD = {
     "slightly noisy": lambda p: add_noise(p, 0.02),
     "noisy": lambda p: add_noise(p, 0.06),
     "slightly blurred": lambda p: gaussian_filter(p, (0.7, 0.7, 0)),
-    "blurred": lambda p: gaussian_filter(p, (2, 2, 0)),
+    "1 % more red": lambda p: np.clip(p + np.array([0.01, 0, 0]), 0, 1),
+    "a little paler": lambda p: 0.9 * p + 0.05 * p.mean(),
     "sharpened": lambda p: np.clip(2 * p - gaussian_filter(p, (1, 1, 0)), 0, 1),
     "7-bit": lambda p: np.round(p * 127) / 127,
     "8-bit": lambda p: np.round(p * 255) / 255,
@@ -129,4 +152,30 @@ def test_a_finding_says_what_was_measured_and_what_the_limit_is(shared_images):
     findings = {finding.name: finding for finding in detect([p * 0 for p in reference], reference)}
     assert findings["black"].value > findings["black"].threshold
     assert findings["black"].sentence.endswith("of the worst picture turned black (limit 10%)")
-    assert list(findings) == ["nonfinite", "colour_shift", "checkerboard", "banding", "black", "saturated"]
+    assert list(findings) == [
+        "nonfinite", "colour_shift", "channel_bias", "checkerboard", "banding", "blur", "seams", "black", "saturated"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_heat_map_is_bright_where_the_fault_was_planted_and_dark_without_it(shared_images, fault):
+    reference = photos(shared_images, 256, count=1)[0]
+    planted = fault.plant(reference).astype(np.float32)
+    hot, cold = heat_map(fault.finds, planted, reference), heat_map(fault.finds, reference, reference)
+    assert hot.shape == cold.shape == (256, 256)
+    assert cold.max() == 0.0
+    assert 0.0 < hot.max() <= 1.0
+
+
+def test_the_heat_map_of_a_seam_is_a_cross_at_the_borders_of_the_tiles(shared_images):
+    reference = photos(shared_images, 256, count=1)[0]
+    heat = heat_map("seams", blur_in_tiles(reference).astype(np.float32), reference)
+    lines = {int(i) for axis in (0, 1) for i in np.flatnonzero(heat.min(axis=axis) > 0)}
+    assert {127, 128} <= lines <= set(range(124, 132))
+
+
+def test_the_bias_is_told_per_channel():
+    reference = np.full((32, 32, 3), 0.5, np.float32)
+    produced = reference + np.array([10, -2, 0], np.float32) / 255
+    assert describe_bias([produced], [reference]) == "R +10.0, G -2.0, B +0.0"
+    assert describe_bias([produced[..., :1]], [reference[..., :1]]) == "+10.0"

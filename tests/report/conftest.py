@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from edgegen.quality.detectors import detect
 from edgegen.quality.metrics import compare
 from edgegen.report.model import BenchRow, CandidateRow, Evidence, GeneratorSummary, PictureRow, Placement, ReportData, StageRow
+from edgegen.report_data import fault_rows
 from edgegen.spec import Budget, Verdict
 
 
@@ -71,7 +71,7 @@ def data(picture_rows) -> ReportData:
             BenchRow("teacher, OpenVINO f32", 51.9, 53.1, 80, 310.0, 60.2, 201 << 20, 2),
             BenchRow("student, OpenVINO int8", 5.12, 5.4, 400, 120.0, 6.3, 58 << 20, 2),
         ),
-        findings=tuple(detect(produced, reference)),
+        faults=fault_rows(picture_rows),
         warnings=("clocks were not locked",),
         command="edgegen compress rain_princess.pt --target host",
         facts={"seed": "0"},
@@ -85,5 +85,5 @@ def bare_data(data) -> ReportData:
     nothing = CandidateRow("openvino/int8", "int8", "openvino", False, False, "export failed")
     return dataclasses.replace(
         data, verdict=Verdict.BUDGET_MISSED, budget=Budget(), teacher=unknown, student=unknown, candidates=(nothing,), rows=(),
-        stages=(), placement=None, bench=(), findings=(), warnings=(), command="", facts={},
+        stages=(), placement=None, bench=(), faults=(), warnings=(), command="", facts={},
     )  # fmt: skip

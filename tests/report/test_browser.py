@@ -53,7 +53,7 @@ def test_every_picture_renders_nothing_is_fetched_and_a_click_enlarges(tmp_path,
     page.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"), encoding="utf-8")
     dom = browse(page, f"--window-size={width},1000", "--dump-dom")
     seen = dict(re.findall(r'data-(\w+)="([^"]*)"', re.search(r"<html[^>]*>", dom).group()))
-    assert seen["images"] == str(5 * len(data.rows))
+    assert seen["images"] == str(5 * len(data.rows) + sum(row.heat is not None for row in data.faults))
     assert (seen["broken"], seen["fetched"], seen["overflow"]) == ("0", "0", "0")
     assert seen["plots"] == "1"
     assert seen["zoomed"] == f"true student, float of {data.rows[0].name}"

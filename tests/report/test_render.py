@@ -11,7 +11,8 @@ from PIL import Image
 from edgegen.errors import StorageError
 from edgegen.report import render_report, write_report
 from edgegen.report.model import Evidence, PictureRow
-from edgegen.report.pictures import difference
+from edgegen.report.pictures import difference, overlay
+from edgegen.report_data import fault_rows
 from edgegen.spec import Verdict
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -77,11 +78,12 @@ def test_the_page_holds_no_address_and_forbids_all_loading(html):
     assert policy.startswith("default-src 'none'; img-src data:")
 
 
-def test_every_picture_decodes_to_what_was_given_and_has_an_alt_text(html, picture_rows):
+def test_every_picture_decodes_to_what_was_given_and_has_an_alt_text(html, data, picture_rows):
     images = Page(html).all("img")
     expected = []
     for row in picture_rows:
         expected += [row.input, row.teacher, row.student, row.artifact, difference(row.artifact, row.teacher)]
+    expected += [overlay(row.picture, row.heat) for row in data.faults if row.heat is not None]
     assert len(images) == len(expected)
     for image, picture in zip(images, expected, strict=True):
         assert image["alt"]
@@ -144,10 +146,26 @@ def test_every_verdict_has_its_words(bare_data, verdict):
 
 def test_grey_pictures_without_input_or_student_are_shown(data):
     grey = np.tile(np.arange(28, dtype=np.uint8)[:, None, None] * 9, (1, 28, 1))
-    images = Page(render_report(dataclasses.replace(data, rows=(PictureRow("seed 7", grey, grey),)))).all("img")
+    images = Page(render_report(dataclasses.replace(data, rows=(PictureRow("seed 7", grey, grey),), faults=()))).all("img")
     assert [decode(image["src"]).shape for image in images] == [(28, 28), (28, 28), (28, 28)]
     assert decode(images[-1]["src"]).max() == 0
     assert all(image["class"] == "pixelated" for image in images)
+
+
+def test_a_fault_is_shown_in_red_and_yellow_on_the_grey_picture_in_which_it_shows_most(picture_rows):
+    broken = picture_rows[1].artifact.copy()
+    broken[:32, :32] = 0
+    rows = (picture_rows[0], dataclasses.replace(picture_rows[1], artifact=broken), picture_rows[2])
+    black = next(row for row in fault_rows(rows) if row.finding.name == "black")
+    assert black.where == picture_rows[1].name
+    shown = overlay(black.picture, black.heat)
+    assert shown[4, 4, 0] > 200 and shown[4, 4, 2] < 60
+    assert np.ptp(shown[64:, 64:].astype(int), axis=2).max() == 0
+
+
+def test_what_is_far_from_its_limit_has_no_heat_map(picture_rows):
+    good = tuple(dataclasses.replace(row, artifact=row.teacher) for row in picture_rows)
+    assert [row.heat for row in fault_rows(good)] == [None] * 9
 
 
 def test_difference_is_eight_times_enlarged_and_stops_at_white():
