@@ -30,9 +30,9 @@ def black_map(produced: NDArray, reference: NDArray) -> NDArray[np.float32]:
 
 def saturated_map(produced: NDArray, reference: NDArray) -> NDArray[np.float32]:
     """Return 1 where a pixel burnt out, (H, W)."""
-    return ((produced >= 254 / 255) & (reference <= produced - 16 / 255)).any(axis=2).astype(np.float32)
+    return np.asarray(((produced >= 254 / 255) & (reference <= produced - 16 / 255)).any(axis=2), np.float32)
 
 
 def nonfinite_map(produced: NDArray, reference: NDArray) -> NDArray[np.float32]:
     """Return 1 where a pixel has a value that is NaN or infinite, (H, W)."""
-    return (~np.isfinite(produced)).any(axis=2).astype(np.float32)
+    return np.asarray((~np.isfinite(produced)).any(axis=2), np.float32)
