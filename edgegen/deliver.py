@@ -14,6 +14,7 @@ import numpy as np
 from edgegen.candidates import Judged, export_candidates, judge, load_artifacts, peaks, save_artifacts, torch_cases
 from edgegen.comparison import compare_speed
 from edgegen.outcome import Decided, Outcome, conclude
+from edgegen.plan.compared import prediction_rows
 from edgegen.spec import Backend
 from edgegen.versions import tool_versions
 
@@ -181,6 +182,7 @@ def _report(
         "candidates": [{k: v for k, v in j.items() if k not in ("quality", "parity", "facts", "ran")} for j in judged],
         "comparison": measured["comparison"],
         "record": measured["record"],
+        "predictions": [dataclasses.asdict(r) for r in prediction_rows(run.request, run.student, judged, measured["record"])],
         "stages": [record.to_json() for record in run.student.lineage],
     }
     (run.request.out / "summary.json").write_text(json.dumps(summary, indent=1, default=str))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from edgegen.generator import Generator
 from edgegen.recipe import DistillConfig, Effort
 from edgegen.spec import Layout
@@ -14,19 +16,35 @@ _TRAINING = {
     Effort.THOROUGH: (4.0e14, 60_000),
 }
 _FEWEST_STEPS = 100
+_POLISH, _POLISH_RATE = 0.25, 0.5  # of a whole training's steps, and of its learning rate
 _PIXELS_PER_BATCH = 1 << 16
 _BATCHES = (4, 64)
 
 
-def steps_for(effort: Effort, config: DistillConfig, teacher: Generator, student: Generator) -> int:
-    """Return `config.steps`, or as many as `effort` pays for: a step is a teacher pass and three student passes per sample."""
+def steps_for(effort: Effort, config: DistillConfig, teacher: Generator, student_macs: float) -> int:
+    """Return `config.steps`, or as many as `effort` pays for: a step is a teacher pass and three student passes per sample.
+
+    `student_macs` are those of one student pass; where a step trains several students, of one pass of each.
+    """
     if config.steps:
         return config.steps
     from edgegen.graph import count_macs
 
-    per_sample = count_macs(teacher.module, teacher.spec) + 3 * count_macs(student.module, student.spec)
+    per_sample = count_macs(teacher.module, teacher.spec) + 3 * student_macs
     macs, most = _TRAINING[effort]
     return max(_FEWEST_STEPS, min(most, int(macs / (per_sample * _crop_share(teacher, config) * config.batch))))
+
+
+def shortened(config: DistillConfig, steps: int, share: float) -> tuple[DistillConfig, int]:
+    """Return settings and steps of a training that is `share` of a whole one of `steps` steps; the warm-up shrinks along."""
+    fewer = max(1, round(share * steps))
+    return dataclasses.replace(config, warmup_steps=min(config.warmup_steps, fewer // 4)), fewer
+
+
+def polished(config: DistillConfig, steps: int) -> tuple[DistillConfig, int]:
+    """Return settings and steps that finish a student which has been trained together with others."""
+    config, steps = shortened(config, steps, _POLISH)
+    return dataclasses.replace(config, learning_rate=_POLISH_RATE * config.learning_rate), steps
 
 
 def batch_for(teacher: Generator, config: DistillConfig) -> int:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgegen.generator import Generator, StageRecord
+from edgegen.generator import Generator, StageRecord, save_generator
 
 if TYPE_CHECKING:
     import torch
@@ -58,3 +60,45 @@ def select(shared: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     together, and cost 1 to 2.5 ms a step with gradients (0.25 to 1.7 million weights, one x86 core).
     """
     return shared.reshape(-1).index_select(0, places.reshape(-1)).view(places.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class NestEntry:
+    """What a stored nest has for one budget of one target; `folder` is None where even the narrowest student misses the budget.
+
+    `narrowest_ms` is the estimate of the narrowest student, `label` says how it was found.
+    """
+
+    target: str
+    budget_s: float
+    narrowest_ms: float
+    label: str
+    folder: Path | None
+
+
+_FILE, _FORMAT = "nest.json", "edgegen.nest/1"
+
+
+def save_nest(folder: Path, key: str, entries: Sequence[NestEntry], students: Mapping[int, Generator]) -> None:
+    """Write `entries` with their students, by the number of the entry, into the existing `folder`. `key` names the training."""
+    rows = []
+    for number, entry in enumerate(entries):
+        student = students.get(number)
+        if student is not None:
+            (folder / f"{number:02d}").mkdir(exist_ok=True)
+            save_generator(student, folder / f"{number:02d}")
+        rows.append(dataclasses.asdict(entry) | {"folder": None if student is None else f"{number:02d}"})
+    (folder / _FILE).write_text(json.dumps({"format": _FORMAT, "key": key, "students": rows}, indent=1))
+
+
+def nest_key(folder: Path) -> str:
+    """Return the key of the training that made the nest in `folder`."""
+    return json.loads((folder / _FILE).read_text())["key"]
+
+
+def find_nested(folder: Path, target: str, budget_s: float) -> NestEntry:
+    """Return what the nest in `folder` has for this budget. Raises KeyError for one that it was not made for."""
+    for row in json.loads((folder / _FILE).read_text())["students"]:
+        if (row["target"], row["budget_s"]) == (target, budget_s):
+            return NestEntry(**row | {"folder": row["folder"] and folder / row["folder"]})
+    raise KeyError(f"{target} at {budget_s} s")

@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgegen.effort import batch_for, steps_for, takes_crops
-from edgegen.errors import BudgetError, StageError
+from edgegen.effort import batch_for, polished, shortened, steps_for, takes_crops
+from edgegen.errors import StageError
 from edgegen.generator import Generator, load_generator, save_generator
+from edgegen.invariants import check_invariants
 from edgegen.outcome import Outcome
 from edgegen.progress import Progress
-from edgegen.recipe import DistillConfig, Effort, PruneConfig
+from edgegen.reach import latency_model, require_within_reach
+from edgegen.recipe import DistillConfig, Effort, PruneConfig, PruneGoal
+from edgegen.request import Training
 from edgegen.workspace import Workspace
 
 if TYPE_CHECKING:
     from edgegen.data import Inputs
-    from edgegen.latency import LatencyModel
     from edgegen.request import Request
 
 _SAMPLED_PIXELS, _MOST_SAMPLES = 1 << 20, 128  # of output pictures, for scores and refits: 16 of 256x256
-_HOPELESS = 2.0  # the narrowest student this many times over the budget: distillation cannot help, stop before it
+_EARLY = 0.3  # of all training steps, before the last of several cuts
 
 
 class _Stopped(Exception):  # noqa: N818  not an error: --until was reached
@@ -34,14 +36,30 @@ class _Stopped(Exception):  # noqa: N818  not an error: --until was reached
 
 def compress(request: Request, progress: Progress) -> Outcome:
     """Run the recipe on the checkpoint of `request` and return the outcome. Raises EdgegenError for what a user can mend."""
-    run = _Run(request, progress)
+    run = Run(request, progress)
     try:
         return run.tell()
     except _Stopped as stop:
         return Outcome(None, {"stopped_after": str(stop), "out": str(request.out)})
 
 
-class _Run:
+@dataclasses.dataclass(frozen=True)
+class _Turn:
+    """One cut and one training of a student: how far the cut goes on what is left of the way to the goal, in log latency, and
+    which share of all training follows it."""
+
+    way: float
+    training: float
+    is_last: bool
+
+
+def turns_of(count: int) -> list[_Turn]:
+    """Return `count` turns: cuts are even steps, and the training before the last cut takes `_EARLY` of all, in even parts."""
+    early = [_Turn(1 / (count - number), _EARLY / (count - 1), is_last=False) for number in range(count - 1)]
+    return [*early, _Turn(1.0, 1.0 if count == 1 else 1.0 - _EARLY, is_last=True)]
+
+
+class Run:
     """One run under way: the request, its workspace and the teacher."""
 
     def __init__(self, request: Request, progress: Progress) -> None:
@@ -49,9 +67,25 @@ class _Run:
 
     def tell(self) -> Outcome:
         """Load, rewrite, prune, distill, export, verify, bundle, bench, report."""
+        from edgegen.deliver import Delivery, deliver
+
+        teacher = self.open()
+        self._stop_after("load")
+        student = self.rewrite(teacher)
+        for turn in self._turns():
+            student = self._prune(student, teacher, turn)
+            student = self._distill(student, teacher, turn)
+        if self.request.rank:
+            raise _Stopped("distill")
+        outcome = deliver(Delivery(self.request, self.work, self.inputs, self.progress, teacher, student))
+        if outcome is None:
+            raise _Stopped(self.request.until or "")
+        return outcome
+
+    def open(self) -> Generator:
+        """Return the teacher; whatever could end the run before its long stages has been checked, and the workspace begun."""
         from edgegen.candidates import require_exporter
         from edgegen.data import open_inputs
-        from edgegen.deliver import Delivery, deliver
         from edgegen.export.preflight import require_exportable
         from edgegen.request import require_loss_files, require_one_goal
 
@@ -75,16 +109,7 @@ class _Run:
                 "seed": request.seed,
             }
         )
-        self._stop_after("load")
-        student = self._rewrite(teacher)
-        student = self._prune(student, teacher)
-        student = self._distill(student, teacher)
-        if request.rank:
-            raise _Stopped("distill")
-        outcome = deliver(Delivery(request, self.work, self.inputs, self.progress, teacher, student))
-        if outcome is None:
-            raise _Stopped(request.until or "")
-        return outcome
+        return teacher
 
     def has(self, stage: str) -> bool:
         """Whether the recipe runs this stage."""
@@ -104,13 +129,19 @@ class _Run:
         check_invariants(teacher, teacher, "load")
         return teacher
 
-    def _rewrite(self, teacher: Generator) -> Generator:
+    def _turns(self) -> list[_Turn]:
+        """Return the turns of the recipe. A student from a nest is there already: it is polished."""
+        together = self.request.nest is not None
+        return turns_of(1 if together or not self.has("distill") else self.request.recipe.prune.turns)
+
+    def rewrite(self, teacher: Generator) -> Generator:
+        """Return the rewritten teacher, or the teacher as it is where the recipe has no such stage."""
         if not self.has("rewrite"):
             return teacher
         from edgegen.rewrite import rewrite
 
         config, pays = self.request.recipe.rewrite, dict(self.request.target.rewrites)
-        if self.has("prune") and self._prune_config().moves:
+        if self.has("prune") and self.prune_config().moves:
             # pruning has moves of its own to half resolution: from the teacher's form they started 0.9 dB nearer (style, 3.7 ms)
             pays["space_to_depth"] = False
         approximate = self.has("distill")
@@ -119,45 +150,62 @@ class _Run:
             "rewrite", settings, teacher, lambda _: rewrite(teacher, config, pays=pays, approximate=approximate)
         )
 
-    def _prune(self, generator: Generator, teacher: Generator) -> Generator:
+    def _prune(self, generator: Generator, teacher: Generator, turn: _Turn) -> Generator:
         if not self.has("prune"):
             return generator
+        if self.request.nest is not None:
+            return self._from_nest(self.request.nest, generator)
         from edgegen.candidates import peaks
         from edgegen.prune import prune
 
-        request = self.request
+        request, config, budget_s = self.request, self.prune_config(), self.request.prune_to_s
+        earlier = [record.facts for record in generator.lineage if record.stage == "prune"]
+        if earlier:
+            config, budget_s = _for_a_later_turn(config, earlier)
         settings = {
-            "config": dataclasses.asdict(self._prune_config()),
+            "config": dataclasses.asdict(config),
             "target": request.target.id,
             "budget_s": request.prune_to_s,
             "multiple": request.target.channel_multiple,
+            "way": turn.way,
             **peaks(request),
         }
 
         def run(_: Path) -> Generator:
-            model = latency_model(request)
             student = prune(
-                generator, self._prune_config(), model=model, budget_s=request.prune_to_s,
-                channel_multiple=request.target.channel_multiple, samples=self._samples(teacher), teacher=teacher,
-                seed=request.seed,
+                generator, config, model=latency_model(request), budget_s=budget_s,
+                channel_multiple=request.target.channel_multiple, samples=self.samples(teacher), teacher=teacher,
+                seed=request.seed, way=turn.way,
             )  # fmt: skip
             facts = student.lineage[-1].facts
-            if request.prune_to_s is not None and facts["narrowest_ms"] > _HOPELESS * facts["goal_ms"]:
-                raise BudgetError(
-                    f"even the narrowest student needs {facts['narrowest_ms']:.3g} ms ({facts['label']}) on {request.target.id}, "
-                    f"the budget is {facts['goal_ms']:.3g} ms",
-                    hint="raise --latency, lower --resolution or choose a faster target",
-                )
+            if request.prune_to_s is not None:
+                require_within_reach(request, facts["narrowest_ms"], facts["label"])
             return student
 
-        return self._generator_stage("prune", settings, generator, run)
+        return self._generator_stage("prune", settings, generator, run, is_last=turn.is_last)
 
-    def _prune_config(self) -> PruneConfig:
-        """Return the recipe's prune settings; at quick effort no moves are tried: that takes longer than such a training."""
+    def _from_nest(self, nest: Path, generator: Generator) -> Generator:
+        """Return this run's student of those that were trained together."""
+        from edgegen.nested import find_nested, nest_key
+
+        request = self.request
+        assert request.prune_to_s is not None
+        settings = {"nest": nest_key(nest), "target": request.target.id, "budget_s": request.prune_to_s}
+        entry = find_nested(nest, request.target.id, request.prune_to_s)
+        if entry.folder is None:
+            require_within_reach(request, entry.narrowest_ms, entry.label)
+            raise StageError(f"the nest {nest} lacks the student of {request.target.id}", hint="this is a bug: please report it")
+        folder = entry.folder
+        return self._generator_stage("prune", settings, generator, lambda _: load_generator(folder))
+
+    def prune_config(self) -> PruneConfig:
+        """Return the recipe's prune settings. No moves at quick effort, where trying them takes longer than the training; none
+        where students of several budgets train together: they share one set of layers."""
         config = self.request.recipe.prune
-        return dataclasses.replace(config, moves=config.moves and self.request.effort is not Effort.QUICK)
+        moves = config.moves and self.request.effort is not Effort.QUICK and self.request.training is Training.SEPARATE
+        return dataclasses.replace(config, moves=moves)
 
-    def _samples(self, teacher: Generator) -> list[tuple[Any, ...]]:
+    def samples(self, teacher: Generator) -> list[tuple[Any, ...]]:
         """Return calibration inputs that pruning looks at, as tensors with batch axis 1: few large pictures, many small ones."""
         import torch
 
@@ -165,27 +213,39 @@ class _Run:
         count = max(8, min(_MOST_SAMPLES, _SAMPLED_PIXELS // (picture.height * picture.width)))
         return [tuple(torch.from_numpy(array) for array in item) for item in self.inputs.calibration(count)]
 
-    def _distill(self, student: Generator, teacher: Generator) -> Generator:
+    def _distill(self, student: Generator, teacher: Generator, turn: _Turn) -> Generator:
         if not self.has("distill"):
             return student
         from edgegen.distill import distill
+        from edgegen.graph import count_macs
 
-        request, config = self.request, self._fitted(teacher)
-        steps = steps_for(request.effort, config, teacher, student)
-        adversary = self._discriminator(teacher)
-        judge = self._perceptual()
-        settings = {"config": dataclasses.asdict(config), "steps": steps, "discriminator": file_digest(request.discriminator),
-                    "perceptual": file_digest(request.perceptual)}  # fmt: skip
+        request, config = self.request, self.distill_config(teacher)
+        steps = steps_for(request.effort, config, teacher, count_macs(student.module, student.spec))
+        if request.nest is not None:
+            config, steps = polished(config, steps)
+        elif not turn.is_last or turn.training < 1.0:
+            config, steps = shortened(config, steps, turn.training)
+        adversary, judge = self.networks(teacher)
         return self._generator_stage(
-            "distill", settings, student,
+            "distill", self.distill_settings(config, steps), student,
             lambda folder: distill(
                 student, config, teacher=teacher, inputs=self.inputs, steps=steps, seed=request.seed,
                 work_dir=folder, progress=self.progress, log_dir=request.log_dir, discriminator=adversary,
                 perceptual=judge,
             ),
+            is_last=turn.is_last,
         )  # fmt: skip
 
-    def _fitted(self, teacher: Generator) -> DistillConfig:
+    def distill_settings(self, config: DistillConfig, steps: int) -> dict[str, Any]:
+        """Return what a training depends on beside the generators and the inputs."""
+        return {
+            "config": dataclasses.asdict(config),
+            "steps": steps,
+            "discriminator": file_digest(self.request.discriminator),
+            "perceptual": file_digest(self.request.perceptual),
+        }
+
+    def distill_config(self, teacher: Generator) -> DistillConfig:
         """Return the recipe's distill settings with a batch and a crop that fit the generator."""
         config = self.request.recipe.distill
         crop = config.augment.crop
@@ -193,6 +253,10 @@ class _Run:
             self.progress.note(f"distill: the generator does not take crops of {crop} pixels, training on whole pictures")
             config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, crop=0))
         return config if config.batch else dataclasses.replace(config, batch=batch_for(teacher, config))
+
+    def networks(self, teacher: Generator) -> tuple[Any, Any]:
+        """Return the discriminator and the perceptual network that were given; None for each that was not."""
+        return self._discriminator(teacher), self._perceptual()
 
     def _discriminator(self, teacher: Generator) -> Any:
         if self.request.discriminator is None:
@@ -212,9 +276,15 @@ class _Run:
         return load_perceptual(read_checkpoint(self.request.perceptual).content)
 
     def _generator_stage(
-        self, name: str, settings: Mapping[str, Any], before: Generator, make: Callable[[Path], Generator]
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        before: Generator,
+        make: Callable[[Path], Generator],
+        *,
+        is_last: bool = True,
     ) -> Generator:
-        """Run one Generator -> Generator stage, check its invariants, keep its result."""
+        """Run one Generator -> Generator stage, check its invariants, keep its result; --until heeds its last turn."""
         self.progress.note(f"{name}: {self.request.target.id}")
 
         def store(folder: Path) -> None:
@@ -224,52 +294,19 @@ class _Run:
                 save_generator(result, folder)
 
         result = load_generator(self.work.stage(name, settings, store, together=name == "distill"))
-        self._stop_after(name)
+        if is_last:
+            self._stop_after(name)
         return result
+
+
+def _for_a_later_turn(config: PruneConfig, earlier: Sequence[Mapping[str, Any]]) -> tuple[PruneConfig, float | None]:
+    """Return settings and latency of a cut after the `earlier` ones: moves are taken once, and the goal stays what it was."""
+    once, first = dataclasses.replace(config, moves=False), earlier[0]
+    if config.goal is PruneGoal.MACS:
+        return dataclasses.replace(once, speedup=max(1.0, earlier[-1]["macs"] / first["goal_macs"])), None
+    return once, first["goal_ms"] / 1e3
 
 
 def file_digest(path: Path | None) -> str | None:
     """Return the SHA-256 of a file in hexadecimal; None for None."""
     return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def check_invariants(before: Generator, after: Generator, stage: str) -> None:
-    """Raise StageError naming `stage` unless `after` is in eval mode, keeps the spec and gives finite values on fixed probes."""
-    import torch
-
-    from edgegen.graph import example_inputs
-
-    if after.module.training:
-        raise StageError(f"{stage} left the generator in training mode", hint="this is a bug: please report it")
-    if after.spec != before.spec:
-        raise StageError(f"{stage} changed the inputs or outputs of the generator", hint="this is a bug: please report it")
-    with torch.no_grad():
-        output = after.module(*example_inputs(after.spec))
-    if tuple(output.shape[1:]) != after.spec.outputs[0].shape:
-        raise StageError(
-            f"{stage} gives outputs of shape {tuple(output.shape[1:])}, not {after.spec.outputs[0].shape}",
-            hint="the checkpoint may need another --resolution",
-        )
-    if not torch.isfinite(output).all():
-        raise StageError(f"{stage} gives NaN or infinite values on a fixed input", hint="check the weights of the checkpoint")
-
-
-def latency_model(request: Request) -> LatencyModel:
-    """Return what estimates layers on the target: a table measured here for local targets, kept in OUT, a roofline for others.
-
-    Raises BudgetError when the profile has no peaks: nothing could steer the pruning.
-    """
-    from edgegen.candidates import fastest, roofline
-    from edgegen.latency import MeasuredTable
-
-    target = request.target
-    precision = fastest(target.precisions)
-    if target.local:
-        return MeasuredTable(request.out / "latency-table.json", precision, threads=target.threads, cache=request.tables)
-    model = roofline(request, precision)
-    if model is None:
-        raise BudgetError(
-            f"{target.id} has no known peak for {precision.value}, so its latency cannot be predicted",
-            hint="choose another target, or fill in the profile (`edgegen cp targets/" + target.id + " .`)",
-        )
-    return model

@@ -95,6 +95,7 @@ class PruneConfig:
     """Settings of the prune stage. `speedup`, against the rewritten teacher, is the goal when no latency budget is given.
 
     With `goal` "macs" it says how many times fewer multiply-accumulates are wanted; there is no latency budget then.
+    `rounds` cuts are made one after the other, each with scores of its own; `turns` is how often cutting and training alternate.
     """
 
     speedup: float = within(6.0, low=1.0, high=1000.0)
@@ -102,6 +103,7 @@ class PruneConfig:
     min_channels: int = within(8, low=1, high=4096)
     importance: Importance = Importance.PICTURE
     rounds: int = within(1, low=1, high=16)
+    turns: int = within(1, low=1, high=8)
     moves: bool = True
 
 

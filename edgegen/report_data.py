@@ -60,7 +60,7 @@ def report_data(
         candidates=tuple(_candidate(j, measured) for j in judged),
         rows=rows,
         stages=_stages(run.student),
-        predictions=prediction_rows(request, run.student, chosen, measured["record"]),
+        predictions=prediction_rows(request, run.student, judged, measured["record"]),
         placement=_placement(chosen),
         bench=_bench_rows(measured),
         faults=fault_rows(rows),

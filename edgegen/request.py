@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,20 @@ from edgegen.spec import Budget, parse_bytes, parse_resolution, parse_seconds
 from edgegen.target import TargetProfile, resolve_target
 
 
+class Training(str, enum.Enum):
+    """Whether the students of a sweep train each on its own, or all at once on weights that they share."""
+
+    SEPARATE = "separate"
+    SHARED = "shared"
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
     """One run: the checkpoint, where it shall run, what it may cost, and how. `rank` counts processes that train together.
 
     `goal_s` is what pruning aims at instead of the latency budget: an option of a plan. The verdict is told by the budget.
     `tables` is a folder that runs share for what they measured of this machine; None: every run measures for itself.
+    `nest` is a folder of students that were trained together (edgegen.nested); this run takes its own from there.
     """
 
     checkpoint: Path
@@ -40,6 +50,8 @@ class Request:
     rank: int = 0
     goal_s: float | None = None
     tables: Path | None = None
+    training: Training = Training.SEPARATE
+    nest: Path | None = None
 
     @property
     def prune_to_s(self) -> float | None:
@@ -112,7 +124,7 @@ def _latency(latency: str | None, fps: float | None, frame_budget_s: float | Non
     if latency is not None and fps is not None:
         raise RecipeError("both --latency and --fps are given", hint="keep one of the two")
     if fps is not None:
-        if fps <= 0:
+        if not 0 < fps < math.inf:
             raise RecipeError(f"--fps {fps:g} is not a frame rate", hint="give a positive number, as in --fps 30")
         return 1 / fps
     return parse_seconds(latency) if latency is not None else frame_budget_s

@@ -1,13 +1,15 @@
 """A nest's students are selections from shared weights."""
 
 import dataclasses
+from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
-from edgegen.generator import Generator, StageRecord
+from edgegen.generator import Generator, StageRecord, load_generator
 from edgegen.graph import trace
-from edgegen.nested import Nested, Width, select
+from edgegen.nested import Nested, NestEntry, Width, find_nested, nest_key, save_nest, select
 from edgegen.spec import ComponentSpec, Kind, Layout, TensorSpec
 
 IMAGE = TensorSpec("image", Kind.IMAGE, (1, 2, 2), Layout.CHW, low=0.0, high=1.0)
@@ -54,3 +56,14 @@ def test_a_student_is_independent_of_its_nest():
         tensor.data.zero_()
     assert nested.student(0).module.get_parameter("0.weight").flatten().tolist() == [2.0, 4.0]
     assert nested.student(0).module.get_parameter("0.bias").tolist() == [5.0, 5.0]
+
+
+def test_a_stored_nest_gives_each_budget_its_student_and_says_which_has_none(tmp_path: Path):
+    entries = [NestEntry("host", 0.003, 1.5, "measured", None), NestEntry("jetson", 0.001, 9.0, "predicted", None)]
+    save_nest(tmp_path, "the key", entries, {0: nest().student(0)})
+    found, none = find_nested(tmp_path, "host", 0.003), find_nested(tmp_path, "jetson", 0.001)
+    assert found.folder is not None and none.folder is None and (none.narrowest_ms, none.label) == (9.0, "predicted")
+    assert load_generator(found.folder).lineage[-1].stage == "prune"
+    assert nest_key(tmp_path) == "the key"
+    with pytest.raises(KeyError):
+        find_nested(tmp_path, "host", 0.004)

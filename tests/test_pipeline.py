@@ -15,9 +15,11 @@ from pipeline_runs import ROOT, ask, run, stage
 import edgegen.runtime
 from edgegen.errors import BudgetError, MissingExtraError, RecipeError, StageError
 from edgegen.generator import load_generator
+from edgegen.invariants import check_invariants
 from edgegen.outcome import Outcome, conclude
-from edgegen.pipeline import check_invariants, compress, latency_model
+from edgegen.pipeline import compress
 from edgegen.progress import Silent
+from edgegen.reach import latency_model
 from edgegen.recipe import STAGES
 from edgegen.spec import Verdict
 
@@ -307,3 +309,18 @@ def test_invariants_refuse_a_generator_in_training_mode_and_one_that_gives_nan(w
         check_invariants(student, training, "distill")
     with pytest.raises(StageError, match="prune gives NaN"):
         check_invariants(student, broken, "prune")
+
+
+def test_in_turns_the_student_is_cut_and_trained_twice_on_the_way_to_the_same_goal(empty: Path) -> None:
+    recipe = (empty / "tiny.toml").read_text().replace("speedup = 1.5", "speedup = 4.0\nturns = 2")
+    (empty / "tiny.toml").write_text(recipe)
+    outcome = run(empty, until="distill")
+    assert outcome.bundle is None
+    folders = [path for path in (empty / "out" / "stages").iterdir() if path.name.split("-")[1] == "distill"]
+    student = max((load_generator(path) for path in folders), key=lambda g: len(g.lineage))
+    cuts = [record.facts for record in student.lineage if record.stage == "prune"]
+    steps = [record.facts["steps"] for record in student.lineage if record.stage == "distill"]
+    assert [record.stage for record in student.lineage] == ["rewrite", "prune", "distill", "prune", "distill"]
+    assert sum(steps) == pipeline_runs.STEPS and steps[0] < steps[1]
+    assert cuts[0]["estimate_ms"] > cuts[1]["estimate_ms"] and cuts[1]["goal_met"]
+    assert cuts[0]["goal_ms"] == pytest.approx(cuts[1]["goal_ms"])

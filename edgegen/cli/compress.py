@@ -53,7 +53,7 @@ def compress(
         rank=int(os.environ.get("RANK", "0")),
     )  # fmt: skip
     from edgegen.pipeline import compress as run_pipeline
-    from edgegen.pipeline import latency_model
+    from edgegen.reach import latency_model
 
     with console.progress() as progress:
         told = Silent() if request.rank else progress
@@ -77,6 +77,8 @@ def _show(outcome) -> None:
     if outcome.bundle is None:
         console.result(f"stopped after {outcome.summary['stopped_after']}; --resume goes on")
         return
+    from edgegen.report.numbers import deviation
+
     summary = outcome.summary
     rows = [
         (
@@ -92,6 +94,9 @@ def _show(outcome) -> None:
     rows = [(row["name"], _ms(row["p50_ms"], "measured"), _ms(row["p90_ms"], "measured")) for row in summary["comparison"]]
     if rows:
         console.table("Measured on this machine, interleaved", ("what", "p50", "p90"), rows)
+    for row in summary["predictions"]:
+        if row["error"] is not None:
+            console.result(f"{row['name']}: {row['predicted']} predicted, {row['measured']} measured ({deviation(row['error'])})")
     for text in summary["warnings"]:
         console.warning(text)
     console.result(f"verdict: {summary['verdict']}")

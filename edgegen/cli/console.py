@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from edgegen.progress import Progress
 
 
+_WIDEST_NAME = 32  # characters of a first column that stays whole
+
+
 def _out() -> Any:
     from rich.console import Console
 
@@ -52,12 +55,16 @@ def error(failure: EdgegenError) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table to stdout; None becomes a dash."""
+    """Print a table to stdout; None becomes a dash. Cells wrap where the terminal is narrow; names in the first column do not."""
+    from rich import box
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", header_style="bold")
-    for name in columns:
-        made.add_column(name)
+    made = Table(
+        title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    widest = max((len(str(row[0])) for row in rows), default=0)
+    for number, name in enumerate(columns):
+        made.add_column(name, overflow="fold", no_wrap=number == 0 and widest <= _WIDEST_NAME)
     for row in rows:
         made.add_row(*("–" if cell is None else str(cell) for cell in row))
     _out().print(made)

@@ -45,8 +45,8 @@ def plan(
         min_ssim=min_ssim, data=data, out=out, effort=effort, recipe=recipe, seed=seed, resume=False, start=None, until=None,
         arch=arch, trust=trust, discriminator=discriminator, perceptual=perceptual, log_dir=None, rank=0,
     )  # fmt: skip
-    from edgegen.pipeline import latency_model
     from edgegen.plan import make_plan, save_plan
+    from edgegen.reach import latency_model
 
     with console.progress() as progress:
         made = make_plan(request, model_for=latency_model, progress=progress)

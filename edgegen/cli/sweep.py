@@ -10,6 +10,7 @@ import typer
 
 from edgegen.cli import console, options
 from edgegen.recipe import Effort
+from edgegen.request import Training
 
 if TYPE_CHECKING:
     from edgegen.sweep import SweepOutcome
@@ -32,6 +33,9 @@ def sweep(
     trust: options.Trust = False,
     discriminator: options.Discriminator = None,
     perceptual: options.Perceptual = None,
+    training: Annotated[
+        Training, typer.Option(help="Train each student alone, or all at once on shared weights and polish each.")
+    ] = Training.SEPARATE,
     workers: Annotated[int, typer.Option(help="How many units run at a time.", min=1, max=256)] = 1,
     ray: Annotated[
         str | None, typer.Option(help="Run on the Ray cluster at this address: auto, HOST:PORT, or local for a new one here.")
@@ -47,7 +51,7 @@ def sweep(
         checkpoint=checkpoint, targets=_words(targets), latencies=_words(latencies), resume=resume, recipe=recipe, effort=effort,
         out=out or Path("edgegen-out") / f"{checkpoint.stem}-sweep", seed=seed, data=data,
         resolution=resolution, max_size=max_size, max_memory=max_memory, min_ssim=min_ssim, arch=arch, trust=trust,
-        discriminator=discriminator, perceptual=perceptual,
+        discriminator=discriminator, perceptual=perceptual, training=training,
     )  # fmt: skip
     with console.progress() as progress:
         outcome = run_sweep(asked, progress, workers=workers, cpus=_cpus(), ray=ray)

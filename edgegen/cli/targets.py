@@ -47,18 +47,17 @@ def _list(profiles: list[TargetProfile], *, as_json: bool) -> None:
     if as_json:
         console.json([profile.to_json() for profile in profiles])
         return
-    columns = ("target", "title", "scene", "back end", "precisions", "latency", "usual frame budget", "aliases")
+    columns = ("target", "back end", "latency", "budget", "what it is")  # what 80 columns hold; NAME shows the rest
     console.table("Targets", columns, [_summary(profile) for profile in profiles])
     console.note("edgegen targets NAME shows one; edgegen cp targets/NAME . copies one to edit")
 
 
 def _summary(profile: TargetProfile) -> tuple[str, ...]:
     budget = f"{profile.frame_budget_s * 1e3:.3g} ms" if profile.frame_budget_s else "-"
-    precisions = ", ".join(precision.value for precision in profile.precisions)
     known = all(profile.macs_per_s(precision) for precision in profile.precisions)
-    latency = "measured" if profile.local else "predicted" if known else "not predicted"
-    aliases = ", ".join(profile.aliases) or "-"
-    return (profile.id, profile.title, profile.scene, profile.backend.value, precisions, latency, budget, aliases)
+    latency = "measured" if profile.local else "predicted" if known else "unknown"
+    title = profile.title + (f"; also called {', '.join(profile.aliases)}" if profile.aliases else "")
+    return (profile.id, profile.backend.value, latency, budget, title)
 
 
 def _rows(profile: TargetProfile) -> Iterator[tuple[str, str, str, str]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgegen.candidates import fastest
 from edgegen.generator import Generator, StageRecord
 from edgegen.plan.memory import device_memory_bytes
 from edgegen.plan.model import Option, read_plan
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 Json = Mapping[str, Any]
 
 
-def prediction_rows(request: Request, student: Generator, chosen: Json, record: Json | None) -> tuple[PredictionRow, ...]:
-    """Return a row per figure that was foretold. `chosen` is the judged candidate that ships, `record` the bench's, if it ran."""
+def prediction_rows(
+    request: Request, student: Generator, judged: Sequence[Json], record: Json | None
+) -> tuple[PredictionRow, ...]:
+    """Return a row per figure that was foretold. `judged` are all candidates, `record` is the bench's, if it ran."""
     option = _option(request)
+    chosen = next(j for j in judged if j["chosen"])
     rows = [
-        _latency(student, chosen, option),
+        _latency(request, student, judged, option),
         _size(student, chosen, option),
         _memory(student, chosen, option, record),
         _quality(chosen, option),
@@ -39,17 +43,28 @@ def _option(request: Request) -> Option | None:
 
 
 def _stage(student: Generator, name: str) -> StageRecord | None:
-    return next((record for record in student.lineage if record.stage == name), None)
+    """Return the last record of a stage; a generator may be cut and trained more than once."""
+    return next((record for record in reversed(student.lineage) if record.stage == name), None)
 
 
-def _latency(student: Generator, chosen: Json, option: Option | None) -> PredictionRow | None:
+def _latency(request: Request, student: Generator, judged: Sequence[Json], option: Option | None) -> PredictionRow | None:
+    """The estimate is of one precision, so it is held against the artifact of that one, whichever ships."""
     pruned = _stage(student, "prune")
     if option is None and (pruned is None or "estimate_ms" not in pruned.facts):
         return None
     foretold, label = (option.latency_s * 1e3, option.latency_label) if option else _estimate(pruned)
+    precision = option.precision if option else fastest(request.target.precisions).value
+    found = next((j for j in judged if j["precision"] == precision), None)
+    measured = found["latency_ms"] if found is not None and found["latency_label"] == "measured" else None
     how = "layers measured one by one and added up" if label == "measured" else "predicted from the target's profile"
-    measured = chosen["latency_ms"] if chosen["latency_label"] == "measured" else None
-    return PredictionRow("latency", numbers.milliseconds(foretold), numbers.milliseconds(measured), f"{how}; the whole artifact")
+    what = f"the whole {precision} artifact" if measured is not None else "no artifact was timed there"
+    return PredictionRow(
+        "latency", numbers.milliseconds(foretold), numbers.milliseconds(measured), f"{how}; {what}", _error(foretold, measured)
+    )
+
+
+def _error(foretold: float, measured: float | None) -> float | None:
+    return foretold / measured - 1.0 if measured else None
 
 
 def _estimate(pruned: StageRecord | None) -> tuple[float, str]:
@@ -63,7 +78,8 @@ def _size(student: Generator, chosen: Json, option: Option | None) -> Prediction
         return None
     precision = option.precision if option else chosen["precision"]
     note = f"{precision} foretold, {chosen['precision']} ships" if precision != chosen["precision"] else "all files"
-    return PredictionRow("artifact", numbers.size(size), numbers.size(chosen["size_bytes"]), note)
+    error = _error(size, chosen["size_bytes"]) if precision == chosen["precision"] else None
+    return PredictionRow("artifact", numbers.size(size), numbers.size(chosen["size_bytes"]), note, error)
 
 
 def _memory(student: Generator, chosen: Json, option: Option | None, record: Json | None) -> PredictionRow:
@@ -81,7 +97,8 @@ def _quality(chosen: Json, option: Option | None) -> PredictionRow | None:
     found = option.expected
     spread = "" if found.low is None or found.high is None else f", {found.low:.2f} to {found.high:.2f}"
     note = f"expected from {found.run_count} past run{'s' * (found.run_count > 1)}{spread}; the artifact on held-out inputs"
-    return PredictionRow("SSIM to the teacher", f"{found.ssim:.2f}", numbers.score(chosen["ssim"]), note)
+    error = _error(found.ssim, chosen["ssim"])
+    return PredictionRow("SSIM to the teacher", f"{found.ssim:.2f}", numbers.score(chosen["ssim"]), note, error)
 
 
 def _time(student: Generator, option: Option | None) -> PredictionRow | None:
@@ -89,4 +106,5 @@ def _time(student: Generator, option: Option | None) -> PredictionRow | None:
     if option is None or trained is None:
         return None
     note = f"{option.steps} steps at the speed of a second's probe"
-    return PredictionRow("training", numbers.seconds(option.train_s), numbers.seconds(trained.seconds), note)
+    error = _error(option.train_s, trained.seconds)
+    return PredictionRow("training", numbers.seconds(option.train_s), numbers.seconds(trained.seconds), note, error)

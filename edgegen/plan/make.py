@@ -173,7 +173,7 @@ def _option(case: _Case, number: int, choice: Choice, point: FrontPoint, expecte
     steps, train_s, ram_bytes = 0, 0.0, peak_memory_bytes()
     if "distill" in request.recipe.stages:
         probe = probe_training(teacher, student, case.config, case.inputs)
-        steps = steps_for(request.effort, case.config, teacher, student)
+        steps = steps_for(request.effort, case.config, teacher, point.macs)
         train_s, ram_bytes = probe.start_s + steps * probe.step_s, probe.memory_bytes
     finish = expected_finish_s(
         case.runs.finishes, backend=request.target.backend, teacher_macs=count_macs(teacher.module, teacher.spec),

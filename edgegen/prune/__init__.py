@@ -13,6 +13,7 @@ from edgegen.graph import count_macs, count_params, example_inputs
 from edgegen.latency import LatencyModel, MacCount
 from edgegen.prune.allocate import Allocation, Goal, allocate, narrowest_s
 from edgegen.prune.cut import kept_channels, remove_units
+from edgegen.prune.demands import Demand, meet_demands, widest_of
 from edgegen.prune.front import FrontPoint, front
 from edgegen.prune.groups import channel_groups
 from edgegen.prune.importance import loss_curves
@@ -25,7 +26,10 @@ from edgegen.prune.work import layer_works
 from edgegen.recipe import PruneConfig, PruneGoal
 from edgegen.spec import Layout
 
-__all__ = ["FrontPoint", "Recovery", "build_nested", "front", "prune", "reconstruct", "remove_units"]
+__all__ = [
+    "Demand", "FrontPoint", "Recovery", "build_nested", "front", "meet_demands", "prune", "reconstruct", "remove_units",
+    "widest_of",
+]  # fmt: skip
 
 _NEAR = 1.3  # times the goal: where the price of a second is measured from
 _BEYOND = 8.0  # times what channels cost on average: the price where they alone cannot meet the goal
@@ -42,6 +46,7 @@ def prune(
     samples: Samples = (),
     teacher: Generator | None = None,
     seed: int = 0,
+    way: float = 1.0,
 ) -> Generator:
     """Return a copy of `generator` with channels removed until its estimate meets `budget_s` seconds.
 
@@ -49,7 +54,8 @@ def prune(
     with `config.goal` MACS, all multiply-accumulates do, `model` steers nothing and `budget_s` must be None.
     When even the narrowest student misses the budget, it is returned and the record says so. The record holds `narrowest_ms`.
     `samples` are calibration inputs, batch axis 1; with them, the layers that are left are refitted onto `generator`'s. The cut
-    is made in `config.rounds`, each scoring anew against the pictures of `teacher` (None: `generator`'s own).
+    is made in `config.rounds`, each scoring anew against the pictures of `teacher` (None: `generator`'s own). With `way` below 1
+    the cut stops there on the way to the goal, in log latency; the record's `goal_ms` is the goal.
     """
     started = time.perf_counter()
     inputs = example_inputs(generator.spec)
@@ -69,7 +75,7 @@ def prune(
         narrowest = _extent(generator, steer, goal)[1]
     made = _Cut(generator, {}, None, None)
     for number in range(1, config.rounds + 1):
-        share = number / config.rounds  # rounds are even steps of log latency
+        share = way * number / config.rounds  # rounds are even steps of log latency
         step = before * (wanted / before) ** share if wanted < before else wanted
         made = _cut(made, generator, config, steer, dataclasses.replace(goal, seconds=step), samples, teacher, seed)
     allocation = made.allocation

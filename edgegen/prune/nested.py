@@ -32,10 +32,10 @@ def build_nested(
 ) -> Nested:
     """Return the students that `front` cuts from `generator`, widest first; channels that the widest lacks are gone for all.
 
-    Each point removes all that the one before it removes. `private`: each width has biases and norm scales of its own (the
+    Each point removes all that the first one removes. `private`: each width has biases and norm scales of its own (the
     one-dimensional parameters), which start at the widest one's. Buffers, such as the statistics of norms, are never shared.
     With `samples` (calibration inputs, batch axis 1) the widest one's layers are refitted onto `generator`'s. Raises RecipeError
-    for points that are not nested.
+    for points that do not lie within the first.
     """
     allocations = [point.allocation if isinstance(point, FrontPoint) else point for point in front]
     inputs = example_inputs(generator.spec)
@@ -73,12 +73,13 @@ def _fill(module: fx.GraphModule, full: fx.GraphModule, places: Mapping[str, tor
 def _check_nested(allocations: Sequence[Allocation], groups: Sequence[ChannelGroup]) -> None:
     if not allocations:
         raise RecipeError("a nest of no students", hint="give at least one point of the front")
-    for number, (wide, narrow) in enumerate(zip(allocations, allocations[1:], strict=False), start=2):
+    widest = allocations[0]
+    for number, narrow in enumerate(allocations[1:], start=2):
         for group in groups:
-            if not set(wide.removed[group.root]) <= set(narrow.removed[group.root]):
+            if not set(widest.removed[group.root]) <= set(narrow.removed[group.root]):
                 raise RecipeError(
-                    f"student {number} of the nest has channels of '{group.root}' that student {number - 1} lacks",
-                    hint="order the points from wide to narrow, all of one front",
+                    f"student {number} of the nest has channels of '{group.root}' that the first lacks",
+                    hint="the first point must be the widest, and all of one order of channels",
                 )
 
 

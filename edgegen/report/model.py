@@ -127,12 +127,16 @@ class BenchRow:
 
 @dataclasses.dataclass(frozen=True)
 class PredictionRow:
-    """What was foretold of one figure and what it came to, as text with units; "–" where nothing was measured."""
+    """What was foretold of one figure and what it came to, as text with units; "–" where nothing was measured.
+
+    `error` is predicted / measured - 1; None where the two are not of the same thing.
+    """
 
     name: str
     predicted: str
     measured: str
     note: str = ""
+    error: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,6 +52,13 @@ def percent(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value * 100:.3g}{_NARROW_SPACE}%"
 
 
+def deviation(value: float | None) -> str:
+    """Return a relative error with its sign: +4.1 %, −12 %."""
+    if value is None:
+        return UNKNOWN
+    return f"{'−' if value < 0 else '+'}{abs(value) * 100:.2g}{_NARROW_SPACE}%"
+
+
 def times(value: float | None) -> str:
     """Return a factor: 11.2×."""
     return UNKNOWN if value is None else f"{_figures(value)}×"

@@ -78,7 +78,7 @@ def render_report(data: ReportData) -> str:
         loader=PackageLoader("edgegen.report", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    names = ("milliseconds", "seconds", "size", "amount", "decibel", "score", "percent", "times")
+    names = ("milliseconds", "seconds", "size", "amount", "decibel", "score", "percent", "times", "deviation")
     environment.filters.update({name: getattr(numbers, name) for name in names})
     plot = latency_quality_svg(data)
     tone, sign, title = _VERDICTS[data.verdict]

@@ -43,7 +43,7 @@ class RayWorkers:
         """Start a unit that goes on from the finished unit `after`."""
         shared = None if after is None else self._put(after.key, lambda: read_files(self._store.folder(after)))
         names = {name: str(unit.job[name]) for name in FILE_OPTIONS if _file_part(unit.job, name) is not None}
-        given = self._put(str(sorted(names.items())), lambda: _given_files(unit.job))
+        given = self._put(str([sorted(names.items()), unit.job["points"]]), lambda: _given_files(unit.job))
         self._running[self._task.remote(dict(unit.job), given, shared, self._threads)] = unit
 
     def wait(self) -> tuple[Unit, str | None]:
@@ -117,6 +117,7 @@ def _file_part(job: Mapping[str, Any], name: str) -> Path | None:
 
 def _given_files(job: Mapping[str, Any]) -> dict[str, bytes]:
     found = {name: path for name in FILE_OPTIONS if (path := _file_part(job, name)) is not None}
+    found |= {f"point-{i}": Path(target) for i, (target, _) in enumerate(job["points"]) if Path(target).is_absolute()}
     return {f"{name}/{path.name}": path.read_bytes() for name, path in found.items()}
 
 
@@ -127,6 +128,10 @@ def _with_local_files(job: Mapping[str, Any], given: Path) -> dict[str, Any]:
         path = _file_part(job, name)
         if path is not None:
             changed[name] = job[name].replace(str(path), str(given / name / path.name), 1)
+    changed["points"] = [
+        [str(given / f"point-{i}" / Path(target).name) if Path(target).is_absolute() else target, latency]
+        for i, (target, latency) in enumerate(job["points"])
+    ]
     return changed
 
 

@@ -38,7 +38,8 @@ def run_units(
 ) -> dict[str, Result]:
     """Return the results of all `units` by key: those in `finished`, and those that `workers` now bring about.
 
-    A unit may start when the one it goes on from has ended; if that failed, it does that part itself and tells its own story.
+    A unit may start when the one it goes on from has ended; if that failed, it does that part itself and tells its own story,
+    but a student of a nest has none: it fails with the nest.
     A unit whose worker dies goes again; whatever happens to it, the others go on.
     """
     by_key = {unit.key: unit for unit in units}
@@ -63,6 +64,10 @@ def run_units(
             results[unit.key] = store.finish(unit) if died is None else _dead(died)
             progress.advance()
             progress.note(f"{unit.name}: {results[unit.key].get('verdict') or results[unit.key]['status']}")
+            for lost in _lost_with(unit, results, waiting):
+                waiting.remove(lost)
+                results[lost.key] = results[unit.key]
+                progress.advance()
     finally:
         workers.close()
     progress.finish()
@@ -77,6 +82,13 @@ def _ready(waiting: Sequence[Unit], running: Sequence[Unit], results: Mapping[st
         if free and (unit.after is None or unit.after in results):
             going.append(unit)
             yield unit
+
+
+def _lost_with(unit: Unit, results: Mapping[str, Result], waiting: Sequence[Unit]) -> list[Unit]:
+    """Return the units that cannot be done because `unit`, the training of their students, failed."""
+    if unit.kind != "nest" or results[unit.key]["status"] == "done":
+        return []
+    return [other for other in waiting if other.after == unit.key]
 
 
 def _dead(how: str) -> Result:

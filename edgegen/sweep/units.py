@@ -2,7 +2,8 @@
 
 Units form a graph of two ranks. A *shared* unit does what no latency budget has a say in: its stages are handed to the *finish*
 units of all targets that want the same of them, which go on from there, each to one target and one budget. `shared_stage`
-is the one place that says where the shared part ends.
+is the one place that says where the shared part ends. With shared training it is a *nest* unit instead, which also trains the
+students of all those budgets at once.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgegen import __version__
 from edgegen.errors import RecipeError
 from edgegen.recipe import Effort, Recipe
-from edgegen.request import Request, make_request
+from edgegen.request import Request, Training, make_request
 from edgegen.resources import looks_like_path
 
 FILE_OPTIONS = ("checkpoint", "target", "recipe", "arch", "discriminator", "perceptual")
@@ -45,6 +46,16 @@ class Asked:
     trust: bool = False
     discriminator: Path | None = None
     perceptual: Path | None = None
+    training: Training = Training.SEPARATE
+
+
+@dataclasses.dataclass(frozen=True)
+class _Point:
+    """One target and latency of a sweep, as they were written, and the request that they make."""
+
+    target: str
+    latency: str
+    request: Request = dataclasses.field(compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +66,7 @@ class Unit:
     """
 
     key: str
-    kind: str  # "shared" or "finish"
+    kind: str  # "shared", "nest" or "finish"
     target: str
     budget_s: float | None
     after: str | None
@@ -82,17 +93,30 @@ def make_units(asked: Asked) -> list[Unit]:
         "perceptual": asked.perceptual and file_sha256(asked.perceptual),
         "seed": asked.seed,
     }
-    shared: dict[str, Unit] = {}
-    finish: dict[str, Unit] = {}
-    for target in asked.targets:
-        for latency in asked.latencies:
-            request = _request(asked, target, latency)
-            before = _shared_unit(asked, request, target, known)
-            if before is not None:
-                before = shared.setdefault(before.key, before)
-            unit = _finish_unit(asked, request, target, latency, before, known)
-            finish.setdefault(unit.key, unit)
+    points = [
+        _Point(target, latency, _request(asked, target, latency)) for target in asked.targets for latency in asked.latencies
+    ]
+    before, finish = _before(asked, points, known), dict[str, Unit]()
+    for point in points:
+        unit = _finish_unit(asked, point, before.get(point), known)
+        finish.setdefault(unit.key, unit)
+    shared = {unit.key: unit for unit in before.values()}
     return [*shared.values(), *sorted(finish.values(), key=lambda unit: unit.alone)]
+
+
+def _before(asked: Asked, points: Sequence[_Point], known: Mapping[str, Any]) -> dict[_Point, Unit]:
+    """Return, for each point, the unit that it goes on from; nothing for recipes whose stages all depend on the budget."""
+    alike: dict[str, list[_Point]] = {}
+    units: dict[_Point, Unit] = {}
+    for point in points:
+        unit = _shared_unit(asked, point, known)
+        if unit is not None:
+            units[point] = unit
+            alike.setdefault(unit.key, []).append(point)
+    recipe = points[0].request.recipe
+    if asked.training is Training.SEPARATE or not {"prune", "distill"} <= set(recipe.stages):
+        return units
+    return {point: unit for together in alike.values() for unit in [_nest_unit(asked, together, known)] for point in together}
 
 
 def shared_stage(recipe: Recipe) -> str | None:
@@ -100,15 +124,21 @@ def shared_stage(recipe: Recipe) -> str | None:
     return "rewrite" if "rewrite" in recipe.stages else None
 
 
-def request_of(job: Mapping[str, Any], out: Path) -> Request:
-    """Return the request that a unit's `job` stands for; it runs in `out` and goes on with what lies there."""
+def requests_of(job: Mapping[str, Any], out: Path) -> list[Request]:
+    """Return the requests whose students a nest unit trains together, in `out`."""
+    return [request_of({**job, "target": target, "latency": latency}, out) for target, latency in job["points"]]
+
+
+def request_of(job: Mapping[str, Any], out: Path, nest: Path | None = None) -> Request:
+    """Return the request that a unit's `job` stands for; it runs in `out` and goes on with what lies there, and in `nest`."""
     options = {
         name: job[name] for name in ("latency", "resolution", "max_size", "max_memory", "min_ssim", "seed", "arch", "trust")
     }
     paths = {name: job[name] and Path(job[name]) for name in ("data", "discriminator", "perceptual")}
     return make_request(
         Path(job["checkpoint"]), target=job["target"], recipe=job["recipe"], out=out, effort=Effort(job["effort"]), fps=None,
-        resume=True, start=None, until=job["until"], log_dir=None, rank=0, **options, **paths,
+        resume=True, start=None, until=job["until"], log_dir=None, rank=0, training=Training(job["training"]), nest=nest,
+        **options, **paths,
     )  # fmt: skip
 
 
@@ -130,7 +160,8 @@ def _request(asked: Asked, target: str, latency: str) -> Request:
     )  # fmt: skip
 
 
-def _shared_unit(asked: Asked, request: Request, target: str, known: Mapping[str, Any]) -> Unit | None:
+def _shared_unit(asked: Asked, point: _Point, known: Mapping[str, Any]) -> Unit | None:
+    request = point.request
     until = shared_stage(request.recipe)
     if until is None:
         return None
@@ -144,13 +175,28 @@ def _shared_unit(asked: Asked, request: Request, target: str, known: Mapping[str
         "inputs": [recipe.export.calibration, recipe.verify.held_out, recipe.distill.held_out],
         "resolution": request.resolution,
     }
-    job = _job(asked, target, latency=None, until=until)
+    job = _job(asked, point.target, latency=None, until=until)
     return Unit(_digest(settings), "shared", request.target.id, None, None, alone=False, job=job)
 
 
-def _finish_unit(
-    asked: Asked, request: Request, target: str, latency: str, before: Unit | None, known: Mapping[str, Any]
-) -> Unit:
+def _nest_unit(asked: Asked, points: Sequence[_Point], known: Mapping[str, Any]) -> Unit:
+    """Return the unit that trains the students of all `points`, whose targets want the same rewrites, together."""
+    first = points[0].request
+    settings = {
+        **known,
+        "together": [[p.request.target.to_json(), p.request.budget.latency_s] for p in points],
+        "recipe": dataclasses.asdict(first.recipe),
+        "effort": first.effort.value,
+        "resolution": first.resolution,
+    }
+    job = _job(asked, points[0].target, latency=points[0].latency, until=None)
+    job["points"] = [[_absolute(p.target), p.latency] for p in points]
+    is_measured = any(p.request.target.local for p in points)
+    return Unit(_digest(settings), "nest", first.target.id, None, None, alone=is_measured, job=job)
+
+
+def _finish_unit(asked: Asked, point: _Point, before: Unit | None, known: Mapping[str, Any]) -> Unit:
+    request = point.request
     settings = {
         **known,
         "after": before and before.key,
@@ -160,7 +206,7 @@ def _finish_unit(
         "effort": request.effort.value,
         "resolution": request.resolution,
     }
-    job = _job(asked, target, latency=latency, until=None)
+    job = _job(asked, point.target, latency=point.latency, until=None)
     return Unit(
         _digest(settings), "finish", request.target.id, request.budget.latency_s, before and before.key,
         alone=request.target.local, job=job,
@@ -188,6 +234,8 @@ def _job(asked: Asked, target: str, *, latency: str | None, until: str | None) -
         "trust": asked.trust,
         "discriminator": asked.discriminator and str(asked.discriminator.resolve()),
         "perceptual": asked.perceptual and str(asked.perceptual.resolve()),
+        "training": asked.training.value,
+        "points": [],
     }
 
 

@@ -2,7 +2,8 @@
 
 FOLDER/job.json      what to do
 FOLDER/run/          the run under way; a unit that was killed goes on from its finished stages
-FOLDER/result.json   how it ended, written last; beside it what the unit is for: stages/, or bundle/, student/, summary.json
+FOLDER/result.json   how it ended, written last; beside it what the unit is for: stages/ (and nest/ with students that were
+                     trained together), or bundle/, student/, summary.json
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from typing import Any
 from edgegen import __version__
 from edgegen.errors import EdgegenError, RecipeError
 from edgegen.progress import Silent
-from edgegen.recipe import STAGES
-from edgegen.sweep.units import file_sha256, request_of
+from edgegen.sweep.units import file_sha256, request_of, requests_of
 
 RESULT = "result.json"
 _GENERATOR = ("generator.json", "weights.safetensors")
@@ -38,10 +38,10 @@ def do_unit(job: Mapping[str, Any], folder: Path, *, shared: Path | None, thread
         found = _compress(job, run, shared=shared, threads=threads)
     except EdgegenError as failure:
         found = {"status": "failed", "error": failure.message, "hint": failure.hint, "exit_code": failure.exit_code}
-    for name in ("stages", "bundle", "student", "summary.json"):
+    for name in ("stages", "nest", "bundle", "student", "summary.json"):
         _remove(folder / name)
     if found["status"] == "done":
-        found |= _deliver(job, run, folder)
+        found |= _deliver_nest(found.pop("nest"), run, folder) if job["points"] else _deliver(job, run, folder)
     found["seconds"] = round(time.perf_counter() - started, 3)
     temporary = folder / (RESULT + ".part")
     temporary.write_text(json.dumps(found, indent=1))
@@ -57,14 +57,28 @@ def _compress(job: Mapping[str, Any], run: Path, *, shared: Path | None, threads
     import torch
 
     from edgegen.pipeline import compress
+    from edgegen.together import train_together
 
     torch.set_num_threads(min(threads, torch.get_num_threads()))  # the result of a sum depends on how it is split
-    if shared is not None:
+    if shared is not None and (shared / "stages").is_dir():
         for stage in (shared / "stages").iterdir():
             if not (run / "stages" / stage.name).exists():
                 shutil.copytree(stage, run / "stages" / stage.name)
-    outcome = compress(request_of(job, run), Silent())
+    if job["points"]:
+        return {"status": "done", "exit_code": 0, "nest": train_together(requests_of(job, run), Silent())}
+    nest = shared / "nest" if shared is not None and (shared / "nest").is_dir() else None
+    outcome = compress(request_of(job, run, nest), Silent())
     return {"status": "done", "exit_code": outcome.exit_code}
+
+
+def _deliver_nest(nest: Path, run: Path, folder: Path) -> dict[str, Any]:
+    """Move the students that were trained together out of `run`, with the rewritten teacher, from which each goes on."""
+    shutil.copytree(nest, folder / "nest", ignore=shutil.ignore_patterns("distill.training*"))
+    (folder / "stages").mkdir()
+    for stage in (run / "stages").iterdir():
+        if stage.name.split("-")[1] == "rewrite":
+            shutil.copytree(stage, folder / "stages" / stage.name)
+    return {}
 
 
 def _deliver(job: Mapping[str, Any], run: Path, folder: Path) -> dict[str, Any]:
@@ -89,9 +103,9 @@ def _deliver(job: Mapping[str, Any], run: Path, folder: Path) -> dict[str, Any]:
 
 
 def _student(stages: Path) -> Path | None:
-    """Return the folder of the last stage that made a generator."""
+    """Return the folder of the last stage that made a generator: the one that most was done to."""
     made = [path for path in stages.iterdir() if path.suffix != ".part" and (path / "weights.safetensors").exists()]
-    return max(made, key=lambda path: STAGES.index(path.name.split("-")[1]), default=None)
+    return max(made, key=lambda path: len(json.loads((path / _GENERATOR[0]).read_text())["lineage"]), default=None)
 
 
 def _remove(path: Path) -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from edgegen.cli.cp import cp
 from edgegen.cli.targets import targets
 from edgegen.errors import StorageError, TargetError
+from edgegen.target import list_targets
 
 
 @pytest.fixture
@@ -51,9 +52,15 @@ def test_one_target_shows_its_numbers_with_evidence(app: typer.Typer) -> None:
 
 
 def test_a_device_without_a_peak_is_not_called_predicted(app: typer.Typer) -> None:
-    rows = {line.split()[1]: line for line in run(app, "targets").stdout.splitlines() if line.startswith("│")}
-    assert "not predicted" in rows["imx93"] and "predicted" in rows["intel-n100"]
-    assert "not predicted" not in rows["intel-n100"]
+    rows = {line.split()[0]: line for line in run(app, "targets").stdout.splitlines() if line.strip()}
+    assert "unknown" in rows["imx93"] and "predicted" in rows["intel-n100"] and "measured" in rows["host"]
+
+
+def test_the_list_fits_a_terminal_of_80_columns_with_every_name_whole(app: typer.Typer) -> None:
+    printed = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["targets"]).stdout
+    assert max(len(line) for line in printed.splitlines()) <= 80 and "…" not in printed
+    assert {line.split()[0] for line in printed.splitlines() if line.strip()} >= {p.id for p in list_targets()}
+    assert "also called" in printed
 
 
 def test_an_alias_says_which_frame_budget_it_sets(app: typer.Typer) -> None:

@@ -122,11 +122,11 @@ def test_the_generator_is_left_alone_and_the_record_says_what_was_cut():
 def test_points_that_are_not_nested_are_refused_by_name():
     generator = joined()
     path = [point.allocation for point in points(generator)]
-    with pytest.raises(RecipeError, match="student 2 of the nest has channels of .* that student 1 lacks"):
+    with pytest.raises(RecipeError, match="student 2 of the nest has channels of .* that the first lacks"):
         build_nested(generator, [path[-1], path[0]])
     other = dataclasses.replace(path[-1], removed=dict.fromkeys(path[-1].removed, ()))
     with pytest.raises(RecipeError, match="student 3 of the nest"):
-        build_nested(generator, [path[0], path[-1], other])
+        build_nested(generator, [path[1], path[-1], other])
     with pytest.raises(RecipeError, match="no students"):
         build_nested(generator, [])
 

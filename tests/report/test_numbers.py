@@ -30,6 +30,11 @@ def test_unknown_is_a_dash(shown):
     assert shown(None) == "–"
 
 
+def test_an_error_carries_its_sign() -> None:
+    shown = [numbers.deviation(value).replace("\u202f", " ") for value in (0.0412, -0.123, 0.0, None)]
+    assert shown == ["+4.1 %", "−12 %", "+0 %", "–"]
+
+
 @pytest.mark.parametrize(("before", "after"), [(None, 1.0), (1.0, None), (1.0, 0.0), (None, None)])
 def test_a_ratio_with_an_unknown_part_is_unknown(before, after):
     assert numbers.ratio(before, after) is None

@@ -123,3 +123,13 @@ def test_a_folder_that_holds_a_sweep_is_not_written_to_without_resume(tmp_path: 
     store.part(SHARED)
     with pytest.raises(RecipeError, match="already holds a sweep"):
         Store(tmp_path / "out", resume=False)
+
+
+def test_when_the_training_of_a_nest_fails_its_students_fail_with_it_and_others_go_on(tmp_path: Path) -> None:
+    nest = Unit("n" * 64, "nest", "a", None, None, alone=False, job={})
+    failed = {"status": "failed", "error": "the loss is NaN", "exit_code": 11}
+    results, workers = run(
+        tmp_path, [nest, unit("b", after=nest.key), unit("c", after=nest.key), unit("d", after=None)], ends={"n": [failed]}
+    )
+    assert {letter for letter, _ in workers.started} == {"n", "d"}
+    assert results["b"] == results["c"] == failed and results["d"] == DONE

@@ -8,7 +8,8 @@ import pytest
 
 from edgegen.errors import RecipeError, TargetError
 from edgegen.recipe import Effort
-from edgegen.sweep.units import Asked, Unit, make_units, request_of
+from edgegen.request import Training
+from edgegen.sweep.units import Asked, Unit, make_units, request_of, requests_of
 
 
 @pytest.fixture
@@ -94,3 +95,23 @@ def test_a_wrong_target_or_latency_is_told_before_anything_runs(asked: Asked) ->
         make_units(dataclasses.replace(asked, latencies=("10us", "soon")))
     with pytest.raises(RecipeError, match="needs targets and latencies"):
         make_units(dataclasses.replace(asked, targets=()))
+
+
+def test_with_shared_training_one_unit_trains_the_students_of_all_targets_that_want_the_same_rewrites(
+    asked: Asked, tmp_path: Path
+) -> None:
+    together = dataclasses.replace(asked, training=Training.SHARED, targets=("intel-n100", "host", "raspberry-pi-5"))
+    here, there = sorted(of_kind(together, "nest"), key=lambda unit: len(unit.job["points"]), reverse=True)
+    assert not of_kind(together, "shared") and (here.alone, there.alone) == (True, False)  # the host's layers are timed
+    assert {unit.after for unit in of_kind(together, "finish")} == {here.key, there.key}
+    requests = requests_of(here.job, tmp_path / "run")
+    asked_for = [(r.target.id, round((r.budget.latency_s or 0) * 1e6)) for r in requests]
+    assert asked_for == [("intel-n100", 10), ("intel-n100", 20), ("host", 10), ("host", 20)]
+    assert all(r.training is Training.SHARED for r in requests)
+
+
+def test_another_budget_is_another_training_of_all_and_a_recipe_that_does_not_train_has_none(asked: Asked) -> None:
+    together = dataclasses.replace(asked, training=Training.SHARED, targets=("intel-n100",))
+    more = dataclasses.replace(together, latencies=("10us", "20us", "40us"))
+    assert not keys(together) & keys(more)
+    assert not of_kind(dataclasses.replace(together, recipe="export-only"), "nest")
