@@ -20,7 +20,7 @@ from edgegen.progress import Progress
 from edgegen.reach import latency_model, require_within_reach
 from edgegen.recipe import DistillConfig, Effort, PruneConfig, PruneGoal
 from edgegen.request import Training
-from edgegen.workspace import Workspace
+from edgegen.workspace import Workspace, require_free
 
 if TYPE_CHECKING:
     from edgegen.data import Inputs
@@ -90,6 +90,8 @@ class Run:
         from edgegen.request import require_loss_files, require_one_goal
 
         request = self.request
+        if request.rank == 0 and not (request.resume or request.start):
+            require_free(request.out)  # the workspace would refuse too, after loading
         require_loss_files(request)
         require_one_goal(request)
         teacher = self._load()

@@ -69,12 +69,15 @@ def make_request(checkpoint: Path, *, target: str, recipe: str, out: Path | None
         raise CheckpointError(f"{checkpoint} does not exist", hint=_neighbour(checkpoint))
     profile, frame_budget_s = resolve_target(target)
     latency = _latency(options.pop("latency"), options.pop("fps"), frame_budget_s)
+    floor = options.pop("min_ssim")
+    if floor is not None and not 0 <= floor <= 1:
+        raise RecipeError(f"--min-ssim {floor:g} is not a similarity", hint="give a number from 0 to 1, as in --min-ssim 0.9")
     size, memory, resolution = options.pop("max_size"), options.pop("max_memory"), options.pop("resolution")
     budget = Budget(
         latency_s=latency,
         size_bytes=parse_bytes(size) if size else None,
         memory_bytes=parse_bytes(memory) if memory else None,
-        min_ssim=options.pop("min_ssim"),
+        min_ssim=floor,
     )
     for name in ("start", "until"):
         if options[name] is not None and options[name] not in STAGES:

@@ -42,10 +42,8 @@ class Workspace:
         self._redo = STAGES.index(redo_from) if redo_from else len(STAGES)
         self._key = ""
         self._finished: dict[str, Path] = {}
-        if rank == 0 and self._stages.exists() and not (resume or redo_from):
-            raise RecipeError(
-                f"{out} already holds a run", hint="--resume continues it; --from STAGE redoes a part; --out DIR starts elsewhere"
-            )
+        if rank == 0 and not (resume or redo_from):
+            require_free(out)
         with storage_errors(out):
             self._stages.mkdir(parents=True, exist_ok=True)
 
@@ -93,6 +91,14 @@ class Workspace:
     def finished(self, name: str) -> Path:
         """Return the folder of a stage that this run has been through."""
         return self._finished[name]
+
+
+def require_free(out: Path) -> None:
+    """Raise RecipeError when `out` holds a run already."""
+    if (out / "stages").exists():
+        raise RecipeError(
+            f"{out} already holds a run", hint="--resume continues it; --from STAGE redoes a part; --out DIR starts elsewhere"
+        )
 
 
 class storage_errors:  # noqa: N801  a context manager that reads like a statement

@@ -62,6 +62,9 @@ def test_a_latency_that_is_given_overrules_the_alias(checkpoint: Path) -> None:
     [
         pytest.param({"latency": "33ms", "fps": 30.0}, RecipeError, ("--latency", "--fps"), id="latency and fps"),
         pytest.param({"fps": 0.0}, RecipeError, ("--fps 0",), id="no frames"),
+        pytest.param({"fps": float("nan")}, RecipeError, ("--fps nan",), id="frames that are no number"),
+        pytest.param({"fps": float("inf")}, RecipeError, ("--fps inf",), id="endless frames"),
+        pytest.param({"min_ssim": float("nan")}, RecipeError, ("--min-ssim nan",), id="a floor that is no number"),
         pytest.param({"fps": -30.0}, RecipeError, ("--fps -30",), id="negative frames"),
         pytest.param({"latency": "33"}, RecipeError, ("'33'", "33ms"), id="latency without unit"),
         pytest.param({"max_size": "4MB"}, RecipeError, ("'4MB'", "4MiB"), id="ambiguous size"),
