@@ -51,11 +51,10 @@ class Apt:
         )  # fmt: skip
 
 
-def open_apt(folder: Path, *, architecture: str, suites: tuple[str, ...]) -> Apt:
-    """Return an apt for `architecture` with the main section of `suites`, its index fetched. RigError if that fails."""
+def open_apt(folder: Path, mirror: str, *, architecture: str, suites: tuple[str, ...]) -> Apt:
+    """Return an apt for the main section of `suites`, its index fetched from `mirror`. RigError if that fails."""
     if not KEYRING.is_file():
         raise RigError(f"{KEYRING} is missing: apt-get install debian-archive-keyring")
-    mirror = debian_mirror()
     for part in ("lists/partial", "cache/archives/partial", "parts"):
         (folder / part).mkdir(parents=True)
     (folder / "status").touch()

@@ -54,7 +54,7 @@ MODELS = {
 }
 
 
-class Board:
+class VirtualBoard:
     """A running board. Its /root and /tmp are below `folder` and new; the root file system is shared, so leave it alone.
 
     `files` holds its /proc and /sys files, by path: change them to make a sensor rise or vanish. `client` holds commands ssh,
@@ -115,7 +115,6 @@ class Board:
 
     def power_on(self) -> None:
         """Start the server, as a new boot. RigError with what it says if it does not come up."""
-        self.model.identity.binds(self.files)
         for name, content in boot().items():
             (self.files / name).write_text(content, encoding="utf-8")
         with (self._folder / "server.log").open("ab") as log:
@@ -138,14 +137,14 @@ class Board:
             self._server.wait()
             self._server = None
         for _ in range(200):  # a process may start another while it is looked for
-            left = self._processes()
+            left = self.processes()
             if not left:
                 return
             _kill(left)
             time.sleep(0.05)
         raise RigError(f"processes of the board {self.model.name} do not end: {left}")
 
-    def _processes(self) -> list[int]:
+    def processes(self) -> list[int]:
         """Return what runs on the board. Whatever it forgets of its environment, one of the board's proots traces it."""
         mark = str(self._folder / "board.json").encode()
         tracers, traced = set(), {}
@@ -207,7 +206,7 @@ class Board:
 
 
 @contextlib.contextmanager
-def running(model: Model, folder: Path, *, cache: Cache | None = None) -> Iterator[Board]:
+def running(model: Model, folder: Path, *, cache: Cache | None = None) -> Iterator[VirtualBoard]:
     """Build what is missing, start the board and end it, with everything that runs on it, at the end."""
     for command, package in (("ssh", "openssh-client"), ("ssh-keygen", "openssh-client")):
         if shutil.which(command) is None:
@@ -218,7 +217,7 @@ def running(model: Model, folder: Path, *, cache: Cache | None = None) -> Iterat
     if not model.root.busybox:
         _sshd()
     cache.ensure(*model.parts)
-    board = Board(model, cache, folder)
+    board = VirtualBoard(model, cache, folder)
     board.prepare()
     try:
         board.power_on()

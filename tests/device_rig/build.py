@@ -14,27 +14,27 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from device_rig.apt import Apt, RigError, open_apt, run_tool
+from device_rig.apt import Apt, RigError, debian_mirror, open_apt, run_tool
 from device_rig.recipe import PROOT, QEMU, TOOLS, TOOLS_SUITES, Root, Site, Wheels
 
 _PLATFORMS = ("manylinux2014", *(f"manylinux_2_{minor}" for minor in (17, 27, 28, 31, 34, 35)))
 _UNREAD = ("./usr/share/doc/*", "./usr/share/man/*", "./usr/share/locale/*", "./usr/share/info/*")
-_RECIPE_FILES = ("recipe.py", "apt.py", "build.py")
 
 
 class Cache:
-    """Built parts below `folder`, in a subfolder that is named by the recipe."""
+    """Built parts below `folder`, each named by a hash of its recipe."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = (folder or default_folder()) / recipe_key()
+        self.folder = folder or default_folder()
 
     def tools(self) -> Path:
         """The folder with qemu and proot."""
-        return self.folder / "tools"
+        return self.folder / f"tools-{_key(TOOLS, TOOLS_SUITES)}"
 
     def part(self, part: Root | Site) -> Path:
         """The folder of a root file system, or of installed wheels."""
-        return self.folder / f"{'root' if isinstance(part, Root) else 'site'}-{part.name}"
+        kind = "root" if isinstance(part, Root) else "site"
+        return self.folder / f"{kind}-{part.name}-{_key(part)}"
 
     def ensure(self, *parts: Root | Site) -> None:
         """Build what is missing of `parts` and the tools. RigError with one sentence if it cannot be built."""
@@ -73,10 +73,10 @@ def default_folder() -> Path:
     return Path(base) / "edgegen-device-rig"
 
 
-def recipe_key() -> str:
+def _key(*recipe: object) -> str:
     """Return the hash of all that decides what is built; this Python too, which compiles the wheels for its own version."""
-    files = [Path(__file__).with_name(name).read_bytes() for name in _RECIPE_FILES]
-    return hashlib.sha256(b"\0".join([*files, platform.python_version().encode()])).hexdigest()[:16]
+    said = [repr(recipe).encode(), platform.python_version().encode(), Path(__file__).read_bytes()]
+    return hashlib.sha256(b"\0".join(said)).hexdigest()[:12]
 
 
 class _Builder:
@@ -87,7 +87,7 @@ class _Builder:
 
     def tools(self, goal: Path) -> None:
         """Unpack proot and the one emulator that is needed of all that come with qemu."""
-        apt = open_apt(self._scratch / "tools", architecture="amd64", suites=TOOLS_SUITES)
+        apt = open_apt(self._scratch / "tools", debian_mirror(), architecture="amd64", suites=TOOLS_SUITES)
         for package in apt.download(TOOLS):
             _unpack(package, goal, only=f"./{QEMU}" if package.name.startswith("qemu-user_") else None)
         for tool in (QEMU, PROOT):
@@ -97,7 +97,8 @@ class _Builder:
     def root(self, root: Root, goal: Path) -> None:
         """Unpack the packages into an empty file system; no maintainer script runs."""
         if root.suite not in self._apts:
-            self._apts[root.suite] = open_apt(self._scratch / root.suite, architecture="arm64", suites=(root.suite,))
+            folder = self._scratch / root.suite
+            self._apts[root.suite] = open_apt(folder, debian_mirror(), architecture="arm64", suites=(root.suite,))
         for name in ("bin", "lib", "sbin"):
             (goal / "usr" / name).mkdir(parents=True)
             (goal / name).symlink_to(f"usr/{name}")

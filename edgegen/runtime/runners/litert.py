@@ -64,7 +64,7 @@ def _interpreter_module() -> Tuple[Any, str]:
     for module, package in _PACKAGES:
         try:
             return import_module(module), package
-        except ImportError as problem:
+        except (ImportError, OSError) as problem:  # OSError: it opens libLiteRt.so by itself, which may need a newer C library
             reasons.append(str(problem))
     hint = "pip install ai-edge-litert (or tflite-runtime on old boards)"
     raise MissingBackendError(f"LiteRT is not installed ({'; '.join(reasons)})", hint=hint)
