@@ -176,7 +176,7 @@ class VirtualBoard:
 
     def _server_line(self) -> list[str]:
         if self.model.root.busybox:
-            return [*self._enter(), f"exec dropbear -F -E -s -r /root/.host_key -p 127.0.0.1:{self.port} -P /tmp/dropbear.pid"]
+            return [*self._enter(), f"exec dropbear -F -E -s -r $HOME/.host_key -p 127.0.0.1:{self.port} -P /tmp/dropbear.pid"]
         return [_sshd(), "-D", "-e", "-f", str(self._folder / "sshd_config")]
 
     def _server_configuration(self) -> str:
@@ -200,7 +200,7 @@ class VirtualBoard:
         (self.home / ".ssh").mkdir(mode=0o700)
         shutil.copy(self._folder / "user_key.pub", self.home / ".ssh" / "authorized_keys")
         made = run_tool(
-            [*self._enter(), "dropbearkey -t ed25519 -f /root/.host_key"], doing="making the key of a dropbear server"
+            [*self._enter(), "dropbearkey -t ed25519 -f $HOME/.host_key"], doing="making the key of a dropbear server"
         )
         return next(line for line in made.splitlines() if line.startswith("ssh-"))
 
