@@ -32,6 +32,7 @@ from edgegen.bench.record import (
     State,
     Throughput,
     Tool,
+    Validity,
     Warmup,
     canonical_digest,
 )  # fmt: skip
@@ -39,7 +40,8 @@ from edgegen.bench.record_file import write_record
 from edgegen.bench.statistics import percentile, summarise
 from edgegen.bench.validity import deadline, judge, judge_gate
 from edgegen.bundle import artifact_size, bundle_digest, bundle_manifest, host_errors
-from edgegen.device import Board, LocalTransport, Transport, make_ready, place_bundle
+from edgegen.device import Board, LocalTransport, Transport, leased, make_ready, place_bundle
+from edgegen.errors import LinkLostError
 from edgegen.progress import Progress, Silent
 from edgegen.runtime.manifest import ArtifactEntry, Manifest
 from edgegen.runtime.time_bundle import DISTINCT_INPUTS
@@ -85,24 +87,28 @@ def measure_bundle(
     plan: BenchPlan,
     *,
     transport: Transport | None = None,
+    target_id: str = "host",
     out: Path | None = None,
     progress: Progress | None = None,
 ) -> Record:
     """Measure the bundle folder or .zip on a device and return the record; write it and the raw samples if `out` is given.
 
-    `transport` leads to the device, None is this machine. A failing case withholds the timings: `latency_ms` is None and the
-    record invalid. Raises BundleError for a bundle that cannot be opened, MissingExtraError without its back end, DeviceError
-    for a device that cannot run it.
+    `transport` leads to the device, None is this machine; `target_id` says what it is. A failing case withholds the timings:
+    `latency_ms` is None and the record invalid. So is one that a lost link ended; it holds what was there by then. Raises
+    BundleError for a bundle that cannot be opened, MissingExtraError without its back end, DeviceError for a device that
+    cannot run it.
     """
     started, begin = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
     manifest = bundle_manifest(bundle)
     with host_errors():
         entry = manifest.artifact(plan.backend)
     artifact = _artifact(bundle, manifest, entry)
-    board = make_ready(transport or LocalTransport())
-    found = _measure(board, place_bundle(board, bundle, artifact.bundle_sha256), entry, plan, progress or Silent())
+    device = transport or LocalTransport()
+    with leased(device):
+        board = make_ready(device)
+        found = _measure(board, place_bundle(board, bundle, artifact.bundle_sha256), entry, plan, progress or Silent())
     record = dataclasses.replace(
-        _record(manifest, artifact, plan, found),
+        _record(manifest, artifact, plan, found, target_id),
         started_utc=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
         duration_s=round(time.perf_counter() - begin, 3),
     )
@@ -111,11 +117,12 @@ def measure_bundle(
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """What the child processes printed."""
+    """What the child processes printed; `lost` says how the link broke before the last of them was done."""
 
     checked: dict[str, Any]
     cold: list[dict[str, Any]]
     warm: list[dict[str, Any]]
+    lost: str | None = None
 
     def samples(self) -> dict[str, list[int]]:
         """Return the ns of every run of all processes, per phase."""
@@ -132,22 +139,26 @@ def _measure(board: Board, bundle: str, entry: ArtifactEntry, plan: BenchPlan, p
         return call_runtime(board, command, bundle, *options, seconds=plan.child_limit_s)
 
     found = _Found(call("check", "--json", *common), [], [])
-    if found.checked["passed"]:
-        progress.start(f"bench {entry.name}", plan.cold_processes + plan.processes)
+    if not found.checked["passed"]:
+        return found
+    progress.start(f"bench {entry.name}", plan.cold_processes + plan.processes)
+    try:
         for _ in range(plan.cold_processes):
             found.cold.append(call("time", "--cold", *timed))
             progress.advance()
         for _ in range(plan.processes):
             found.warm.append(call("time", *timed, *phases))
             progress.advance()
-        progress.finish()
+    except LinkLostError as failure:
+        found = dataclasses.replace(found, lost=failure.message)
+    progress.finish()
     return found
 
 
-def _record(manifest: Manifest, artifact: MeasuredArtifact, plan: BenchPlan, found: _Found) -> Record:
+def _record(manifest: Manifest, artifact: MeasuredArtifact, plan: BenchPlan, found: _Found, target_id: str) -> Record:
     quality = _quality(found.checked["cases"])
     ran = found.checked["ran"]
-    state, device = _state(ran, found.checked["machine"]), _device(ran, found.checked["machine"])
+    state, device = _state(ran, found.checked["machine"]), _device(ran, found.checked["machine"], target_id)
     method = Method(
         profile=plan.profile, mode="back-to-back", processes=plan.processes, inputs=RingInputs(plan.seed, DISTINCT_INPUTS)
     )
@@ -157,7 +168,11 @@ def _record(manifest: Manifest, artifact: MeasuredArtifact, plan: BenchPlan, fou
         started_utc="", duration_s=0.0, tool=Tool("edgegen", __version__), artifact=artifact, target=device,
         state=state, method=method, quality=quality, validity=judge_gate(quality), comparable_key=canonical_digest(key),
     )  # fmt: skip
-    return _with_times(record, manifest, plan, found) if found.warm else record
+    record = _with_times(record, manifest, plan, found) if found.warm else record
+    if found.lost is None:
+        return record
+    kept = record.validity.reasons if found.warm else ()
+    return dataclasses.replace(record, validity=Validity(False, (found.lost, *kept), record.validity.warnings))
 
 
 def _with_times(record: Record, manifest: Manifest, plan: BenchPlan, found: _Found) -> Record:
@@ -208,9 +223,9 @@ def _artifact(bundle: Path, manifest: Manifest, entry: ArtifactEntry) -> Measure
     )  # fmt: skip
 
 
-def _device(ran: dict[str, Any], facts: dict[str, Any]) -> Device:
+def _device(ran: dict[str, Any], facts: dict[str, Any], target_id: str) -> Device:
     runtime = Runtime(ran["backend"], ran["version"])
-    return Device("host", runtime, facts["os"], facts["kernel"], facts["python"], facts["cpu"], facts["board"])
+    return Device(target_id, runtime, facts["os"], facts["kernel"], facts["python"], facts["cpu"], facts["board"])
 
 
 def _state(ran: dict[str, Any], facts: dict[str, Any]) -> State:

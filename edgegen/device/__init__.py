@@ -5,11 +5,12 @@ from __future__ import annotations
 from edgegen.device.address import Address, Scheme, parse_address
 from edgegen.device.board import Board, make_ready, place_bundle
 from edgegen.device.fake import Answer, FakeTransport
+from edgegen.device.lease import leased
 from edgegen.device.local import LocalTransport
 from edgegen.device.opening import open_transport
 from edgegen.device.transport import Completed, Ended, Identity, Limits, Transport
 
 __all__ = [
     "Address", "Answer", "Board", "Completed", "Ended", "FakeTransport", "Identity", "Limits", "LocalTransport", "Scheme",
-    "Transport", "make_ready", "open_transport", "parse_address", "place_bundle",
+    "Transport", "leased", "make_ready", "open_transport", "parse_address", "place_bundle",
 ]  # fmt: skip

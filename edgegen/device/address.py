@@ -14,6 +14,7 @@ _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}(?:%[
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,63}")  # nothing that ssh or a shell could take for an option
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _PATH = re.compile(r"/[^\x00-\x1f\x7f]{0,500}")
+_KEYS = ("python", "folder", "ssh_config")
 _EXAMPLES = "local:, ssh://user@host, ssh://user@host:2222 or adb://SERIAL"
 
 
@@ -22,6 +23,7 @@ class _Common(TypedDict, total=False):
 
     python: str
     folder: str
+    ssh_config: str
 
 
 class Scheme(enum.Enum):
@@ -38,7 +40,8 @@ class Address:
     """A parsed URL. `user` and `port` None leave the choice to ssh's own configuration.
 
     `host` is the name for ssh, the serial for adb, the script's path for fake. `python` and `folder` come from the query:
-    ssh://pi@kitchen?python=/opt/venv/bin/python&folder=/data/edgegen. `host_key` pins what an inventory says.
+    ssh://pi@kitchen?python=/opt/venv/bin/python&folder=/data/edgegen; `ssh_config` is the file for `ssh -F`. `host_key` pins
+    what an inventory says: "ssh-ed25519 AAAA...".
     """
 
     scheme: Scheme
@@ -47,6 +50,7 @@ class Address:
     port: int | None = None
     python: str | None = None
     folder: str | None = None
+    ssh_config: str | None = None
     host_key: str | None = None
 
     def __str__(self) -> str:
@@ -123,8 +127,8 @@ def _query(url: str, query: str) -> _Common:
         raise _refuse(url, "has a query that cannot be read") from problem
     found: _Common = {}
     for key, value in pairs:
-        if key not in ("python", "folder"):
-            raise DeviceError(f"'{_shown(url)}': {_shown(key)} is not a key", hint=nearest(key, ["python", "folder"]))
+        if key not in _KEYS:
+            raise DeviceError(f"'{_shown(url)}': {_shown(key)} is not a key", hint=nearest(key, _KEYS))
         if key in found:
             raise _refuse(url, f"names {key} twice")
         if not _PATH.fullmatch(value) and not (key == "python" and re.fullmatch(r"python[0-9.]{0,8}", value)):

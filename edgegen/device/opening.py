@@ -13,5 +13,9 @@ def open_transport(address: Address) -> Transport:
     match address.scheme:
         case Scheme.LOCAL:
             return LocalTransport(python=address.python, folder=address.folder)
-        case Scheme.SSH | Scheme.ADB | Scheme.FAKE:
+        case Scheme.SSH:
+            from edgegen.device.ssh import SshTransport
+
+            return SshTransport(address)
+        case Scheme.ADB | Scheme.FAKE:
             raise DeviceError(f"{address}: this edgegen cannot open {address.scheme.value} yet")
