@@ -1,6 +1,7 @@
 """ssh to a real sshd on loopback: what works, by every way of copying."""
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,13 +104,14 @@ def test_a_board_that_greets_every_command_is_understood(serve: Callable[..., Se
 
 def test_a_users_own_master_connection_is_left_alone(server: Server, tmp_path: Path) -> None:
     config = tmp_path / "ssh_config"
-    config.write_text(f"ControlPath {tmp_path}/own-%C\n" + server.config.read_text())
-    ssh = SshTransport(server.address(ssh_config=str(config)))
-    try:
-        assert not any("ControlPath" in word for word in ssh.command())
-        assert ssh.run(["echo", "x"], Limits(20.0)).stdout == "x\n"
-    finally:
-        ssh.close()
+    with tempfile.TemporaryDirectory() as short:  # names of sockets have 104 bytes
+        config.write_text(f"ControlPath {short}/own\n" + server.config.read_text())
+        ssh = SshTransport(server.address(ssh_config=str(config)))
+        try:
+            assert not any("ControlPath" in word for word in ssh.command())
+            assert ssh.run(["echo", "x"], Limits(20.0)).stdout == "x\n"
+        finally:
+            ssh.close()
 
 
 def test_closing_leaves_nothing_behind(server: Server) -> None:
