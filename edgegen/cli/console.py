@@ -91,18 +91,30 @@ def progress() -> Iterator[Progress]:
             bars.stop()
 
 
+@contextmanager
+def progress_by_name(names: Sequence[str]) -> Iterator[dict[str, Progress]]:
+    """Show one line of progress per name on stderr while the block runs; several threads may report at once."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, TextColumn("{task.fields[facts]}"), console=_err()) as bars:
+        yield {name: _RichProgress(bars, f"{name}: ") for name in names}
+
+
 class _RichProgress:
     """`edgegen.progress.Progress` on rich bars; facts keep their last value until the task ends."""
 
-    def __init__(self, bars: Any) -> None:
+    def __init__(self, bars: Any, prefix: str = "") -> None:
         self._bars = bars
+        self._prefix = prefix
         self._task: Any = None
         self._facts: dict[str, float] = {}
 
     def start(self, title: str, total: int) -> None:
         self._facts = {}
         self._bars.start()  # not before: an empty display leaves an empty line, above an error for example
-        self._task = self._bars.add_task(title, total=total, facts="")
+        self._task = self._bars.add_task(self._prefix + title, total=total, facts="")
 
     def advance(self, count: int = 1, **facts: float) -> None:
         self._facts |= facts

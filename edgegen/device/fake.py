@@ -30,13 +30,14 @@ class FakeTransport:
     Files that were pushed can be pulled. A command that would take longer than it may is ended, as on a device.
     """
 
-    def __init__(self, *answers: Completed | Answer, name: str = "fake:") -> None:
+    def __init__(self, *answers: Completed | Answer, name: str = "fake:", stop: threading.Event | None = None) -> None:
         self.name = name
         self.python: str | None = None
         self.commands: list[tuple[str, ...]] = []
         self.files: dict[str, bytes] = {}
         self.closed = False
         self._answers = [a if isinstance(a, Answer) else Answer(a) for a in answers]
+        self._stop = stop or threading.Event()
         self._lock = threading.Lock()
 
     def identify(self) -> Identity:
@@ -72,7 +73,7 @@ class FakeTransport:
         """See Transport."""
         self._check_open()
         answer = self._next(tuple(command))
-        stop = limits.stop or threading.Event()
+        stop = limits.stop or self._stop
         if stop.wait(min(answer.delay_s, limits.seconds)):
             return Completed(143, ended=Ended.STOPPED)
         if answer.link_lost:

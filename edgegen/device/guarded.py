@@ -68,6 +68,8 @@ def run_guarded(
     begun = time.monotonic()
     ended, code = _converse([*start([*guard, *command])], (out, err), limits, exchange.feed)
     claimed = err.exit_code()
+    if claimed is None:
+        claimed = out.exit_code()  # where a terminal joins both streams into one
     if ended is Ended.EXITED:
         if claimed is None:
             return Broken(code, err.text() if err.began else err.noise, err.began)

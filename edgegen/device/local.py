@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,9 +21,10 @@ class LocalTransport:
 
     name = "local:"
 
-    def __init__(self, *, python: str | None = None, folder: str | None = None) -> None:
+    def __init__(self, *, python: str | None = None, folder: str | None = None, stop: threading.Event | None = None) -> None:
         self.python: str | None = python or sys.executable
         self._home = folder
+        self._stop = stop
 
     def identify(self) -> Identity:
         """See Transport."""
@@ -43,6 +46,7 @@ class LocalTransport:
         self, command: Sequence[str], limits: Limits, *, folder: str | None = None, on_line: LineSink | None = None
     ) -> Completed:
         """See Transport."""
+        limits = dataclasses.replace(limits, stop=limits.stop or self._stop)
         done = run_guarded(
             lambda shell: shell, command, limits, folder=folder, home=self._home, exchange=Exchange(on_line=on_line)
         )

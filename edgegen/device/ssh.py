@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import shlex
 import shutil
@@ -31,11 +32,12 @@ _OPTIONS = (
 class SshTransport:
     """A board behind ssh. Connections share one master where the user's configuration has none of its own."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, stop: threading.Event | None = None) -> None:
         self.name = str(address)
         self.python: str | None = address.python
         self._address = address
         self._folder: str | None = None
+        self._stop = stop
         self._connected = False
         self._lock = threading.Lock()
         self._scratch = Path(tempfile.mkdtemp(prefix="edgegen-"))
@@ -78,6 +80,7 @@ class SshTransport:
 
     def exchange(self, command: Sequence[str], limits: Limits, exchange: Exchange, *, folder: str | None = None) -> Completed:
         """Run `command` as `run` does, with its input or output in a file."""
+        limits = dataclasses.replace(limits, stop=limits.stop or self._stop)
         try:
             done = run_guarded(
                 self._start, command, limits, folder=folder, home=self._folder or self._address.folder, exchange=exchange

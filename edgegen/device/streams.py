@@ -20,6 +20,7 @@ class Stream:
     def __init__(self, nonce: str, limit: int, on_line: LineSink | None, sink: IO[bytes] | None = None) -> None:
         self._begin = f"edgegen:{nonce}:begin\n".encode()
         self._exit = re.compile(rb"edgegen:" + nonce.encode() + rb":exit:(\d{1,3})\r?\n")
+        self._marks = re.compile(rb"edgegen:" + nonce.encode() + rb":(?:begin|exit:\d{1,3})\r?\n")
         self._limit = limit
         self._on_line = on_line
         self._sink = sink
@@ -68,7 +69,7 @@ class Stream:
 
     def text(self) -> str:
         """What the command said, without the mark of its end."""
-        return decode(self._exit.sub(b"", bytes(self._content)))
+        return decode(self._marks.sub(b"", bytes(self._content)))
 
     def exit_code(self) -> int | None:
         """The code that the mark of the end holds; None if there is no such mark."""
@@ -95,7 +96,7 @@ class Stream:
     def _emit_line(self) -> None:
         line = bytes(self._line)
         self._line.clear()
-        if self._on_line is not None and line.strip() and not self._exit.match(line + b"\n"):
+        if self._on_line is not None and line.strip() and not self._marks.match(line + b"\n"):
             self._on_line(escape(decode(line.rstrip(b"\r"))))
 
 
