@@ -126,7 +126,8 @@ def test_a_flood_from_the_board_is_cut_and_ended(ssh: SshTransport) -> None:
 
 
 CLIENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with it ignored
 from edgegen.device import Limits, leased, open_transport, parse_address
 transport = open_transport(parse_address(sys.argv[1]))
 with leased(transport):
