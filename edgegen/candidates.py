@@ -18,6 +18,7 @@ from edgegen.quantize.gate import Candidate, Decision, Floors, decide
 from edgegen.recipe import Choice
 from edgegen.runtime.manifest import ArtifactEntry
 from edgegen.spec import Backend, Precision
+from edgegen.support import NEEDS, missing_modules
 from edgegen.verify import Case, Verification, make_cases, verify
 
 if TYPE_CHECKING:
@@ -28,12 +29,6 @@ if TYPE_CHECKING:
     from edgegen.target import TargetProfile
 
 _ROUNDS = 30
-_NEEDED = {  # by back end: the extra, and what export and verification import from it
-    Backend.OPENVINO: ("", ()),
-    Backend.LITERT: ("tflite", ("litert_torch", "ai_edge_quantizer", "ai_edge_litert")),
-    Backend.TENSORRT: ("onnx", ("onnx", "onnxscript", "onnxruntime")),
-    Backend.ONNXRUNTIME: ("onnx", ("onnx", "onnxscript", "onnxruntime")),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,19 +66,13 @@ class Judged:
 
 def require_exporter(target: TargetProfile) -> None:
     """Raise MissingExtraError if what exports for the target is not installed: now, and not after an hour of training."""
-    from importlib.util import find_spec
-
-    extra, modules = _NEEDED[target.backend]
-    for module in modules:
-        try:
-            is_there = find_spec(module) is not None
-        except ImportError:  # an import hook that refuses
-            is_there = False
-        if not is_there:
-            raise MissingExtraError(
-                f"{module} is not installed, {target.id} needs it ({target.backend.value})",
-                hint=f"pip install 'edgegen[{extra}]'",
-            )
+    missing = missing_modules(target.backend)
+    if missing:
+        extra = NEEDS[target.backend].extra
+        raise MissingExtraError(
+            f"{missing[0]} is not installed, {target.id} needs it ({target.backend.value})",
+            hint=f"pip install 'edgegen[{extra}]'" if extra else "pip install edgegen",
+        )
 
 
 def export_candidates(request: Request, student: Generator, inputs: Inputs, folder: Path) -> list[Artifact]:
@@ -251,5 +240,5 @@ def load_artifacts(folder: Path) -> list[Artifact]:
 
 def fastest(precisions: tuple[Precision, ...]) -> Precision:
     """The precision that a target is expected to run fastest in."""
-    order = (Precision.INT8, Precision.INT8_DYNAMIC, Precision.F16, Precision.F32)
+    order = (Precision.INT8, Precision.INT8_FULL, Precision.INT8_DYNAMIC, Precision.F16, Precision.F32)
     return next(p for p in order if p in precisions)

@@ -130,7 +130,8 @@ class Row:
 
     def fits(self, op: str, precision: Precision, settings: Mapping[str, tuple[Setting, ...]]) -> bool:
         """Return whether the row is about this node in this precision."""
-        return op in self.ops and precision in (self.dtypes or tuple(Precision)) and all(c.holds(settings) for c in self.when)
+        asked = {precision, Precision.INT8} if precision is Precision.INT8_FULL else {precision}
+        return op in self.ops and not asked.isdisjoint(self.dtypes or asked) and all(c.holds(settings) for c in self.when)
 
 
 @dataclasses.dataclass(frozen=True)

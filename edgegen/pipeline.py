@@ -167,6 +167,7 @@ class Run:
         settings = {
             "config": dataclasses.asdict(config),
             "target": request.target.id,
+            "backend": request.target.backend.value,
             "budget_s": request.prune_to_s,
             "multiple": request.target.channel_multiple,
             "way": turn.way,

@@ -193,7 +193,16 @@ def _first(values: Any) -> float | None:
 
 def _command(run: Delivery) -> str:
     request = run.request
-    words = ["edgegen", "compress", request.checkpoint.name, "--target", request.target.id, "--effort", request.effort.value]
+    words = [
+        "edgegen",
+        "compress",
+        request.checkpoint.name,
+        "--target",
+        request.target.id,
+        "--backend",
+        request.target.backend.value,
+    ]
+    words += ["--effort", request.effort.value]
     if request.data:
         words += ["--data", request.data.name]
     return shlex.join([*words, "--seed", str(request.seed)])

@@ -10,8 +10,9 @@ from typing import Any
 
 from edgegen.errors import CheckpointError, RecipeError, nearest
 from edgegen.recipe import STAGES, Effort, Opponent, PruneGoal, Recipe, load_recipe
-from edgegen.spec import Budget, parse_bytes, parse_resolution, parse_seconds
-from edgegen.target import TargetProfile, resolve_target
+from edgegen.spec import Budget, Precision, parse_bytes, parse_resolution, parse_seconds
+from edgegen.support import require_offered
+from edgegen.target import TargetProfile, resolve_target, with_backend
 
 
 class Training(str, enum.Enum):
@@ -68,6 +69,9 @@ def make_request(checkpoint: Path, *, target: str, recipe: str, out: Path | None
     if not checkpoint.exists():
         raise CheckpointError(f"{checkpoint} does not exist", hint=_neighbour(checkpoint))
     profile, frame_budget_s = resolve_target(target)
+    backend = options.pop("backend", None)
+    if backend is not None:
+        profile = with_backend(profile, backend)
     latency = _latency(options.pop("latency"), options.pop("fps"), frame_budget_s)
     floor = options.pop("min_ssim")
     if floor is not None and not 0 <= floor <= 1:
@@ -85,12 +89,13 @@ def make_request(checkpoint: Path, *, target: str, recipe: str, out: Path | None
     read, until = load_recipe(recipe), options["until"]
     if until is not None and until not in read.stages:
         raise RecipeError(f"--until {until}: the recipe '{read.name}' has no such stage", hint="it has " + ", ".join(read.stages))
+    require_offered(profile.backend, tuple(Precision(precision) for precision in read.export.precisions))
     return Request(
         checkpoint=checkpoint,
         target=profile,
         budget=budget,
         recipe=read,
-        out=out or Path("edgegen-out") / f"{checkpoint.stem}-{profile.id}",
+        out=out or Path("edgegen-out") / "-".join(word for word in (checkpoint.stem, profile.id, backend) if word),
         resolution=parse_resolution(resolution) if resolution else None,
         **options,
     )

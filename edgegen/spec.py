@@ -35,6 +35,7 @@ class Precision(str, enum.Enum):
     F16 = "f16"
     INT8 = "int8"
     INT8_DYNAMIC = "int8-dynamic"
+    INT8_FULL = "int8-full"
 
 
 class Verdict(str, enum.Enum):

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgegen.errors import TargetError, nearest
 from edgegen.resources import looks_like_path, resource_names, resource_path
 from edgegen.spec import Precision
 from edgegen.strict_toml import read_toml
+from edgegen.support import Export, Status, export_of, offered, parse_backend, status_on
 from edgegen.target_schema import Evidence, Figure, PrecisionRule, Rewrite, Software, TargetProfile
 
-__all__ = ["Evidence", "Figure", "Rewrite", "TargetProfile", "list_targets", "load_target", "read_target", "resolve_target"]
+__all__ = [
+    "Evidence",
+    "Figure",
+    "Rewrite",
+    "TargetProfile",
+    "list_exports",
+    "list_targets",
+    "load_target",
+    "read_target",
+    "resolve_target",
+    "with_backend",
+]
 
 _SCHEMA = "edgegen.target/1"
 _READABLE = (
@@ -44,10 +57,30 @@ def resolve_target(name: str) -> tuple[TargetProfile, float | None]:
     raise TargetError(f"target '{name}' is unknown", hint=nearest(name, known))
 
 
+def with_backend(profile: TargetProfile, name: str) -> TargetProfile:
+    """Return `profile` with the back end called `name` as its best; TargetError where the device has no such back end."""
+    wanted = parse_backend(name)
+    chosen = [support for support in profile.backends if support.id is wanted]
+    if not chosen:
+        known = ", ".join(support.id.value for support in profile.backends)
+        raise TargetError(f"{profile.id} has no back end '{name}'", hint=f"it has {known}")
+    return dataclasses.replace(profile, backends=(*chosen, *(b for b in profile.backends if b.id is not wanted)))
+
+
 def list_targets() -> list[TargetProfile]:
     """Return all built-in targets: host first, then by id."""
     names = sorted(resource_names("targets"), key=lambda name: (name != "host", name))
     return [read_target(resource_path("targets", name, error=TargetError)) for name in names]
+
+
+def list_exports(profiles: Sequence[TargetProfile] = ()) -> list[tuple[TargetProfile, Export, Status]]:
+    """Return every back end and precision of every target (all built-in ones if none are given) with its status there."""
+    return [
+        (profile, row, status_on(row, local=profile.local))
+        for profile in profiles or list_targets()
+        for support in profile.backends
+        for row in (export_of(support.id, precision) for precision in support.precisions)
+    ]
 
 
 def read_target(path: Path) -> TargetProfile:
@@ -79,6 +112,9 @@ def _contradictions(profile: TargetProfile, stem: str) -> Iterator[str]:
     ):
         if len(set(values)) < len(values):
             yield f"{what}: a value appears twice"
+    for support in profile.backends:
+        for precision in set(support.precisions) - set(offered(support.id)):
+            yield f"backends: {support.id.value} in {precision.value}: {export_of(support.id, precision).reason}"
     yield from _loose_ends(profile)
 
 

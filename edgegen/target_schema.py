@@ -19,6 +19,7 @@ _PEAKS = {
     Precision.F16: "fp16_tflops_dense",
     Precision.INT8: "int8_tops_dense",
     Precision.INT8_DYNAMIC: "int8_tops_dense",
+    Precision.INT8_FULL: "int8_tops_dense",
 }
 
 
@@ -295,7 +296,7 @@ class TargetProfile:
         if self.predict is None:
             return None
         reached = self.predict.utilisation.get(precision.value)
-        if reached is None and precision is Precision.INT8_DYNAMIC:
+        if reached is None and precision in (Precision.INT8_DYNAMIC, Precision.INT8_FULL):
             reached = self.predict.utilisation.get(Precision.INT8.value)
         for unit in self.units:
             peak = getattr(unit, _PEAKS[precision])

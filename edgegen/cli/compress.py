@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edgegen.cli import console
+from edgegen.cli import console, options
 from edgegen.progress import Silent
 from edgegen.recipe import Effort
 
@@ -19,6 +19,7 @@ def compress(
     target: Annotated[
         str, typer.Option(help="A device (`edgegen targets`), an alias such as jetson or ar, or a .toml file.")
     ] = "host",
+    backend: options.Backend = None,
     resolution: Annotated[str | None, typer.Option(help="Input size, WIDTHxHEIGHT in pixels.")] = None,
     latency: Annotated[str | None, typer.Option(help="What one frame may take: 33ms.")] = None,
     fps: Annotated[float | None, typer.Option(help="The same as frames per second.")] = None,
@@ -47,9 +48,9 @@ def compress(
     from edgegen.request import make_request
 
     request = make_request(
-        checkpoint, target=target, resolution=resolution, latency=latency, fps=fps, max_size=max_size, max_memory=max_memory,
-        min_ssim=min_ssim, data=data, out=out, effort=effort, recipe=recipe, seed=seed, resume=resume, start=start, until=until,
-        arch=arch, trust=trust, discriminator=discriminator, perceptual=perceptual, log_dir=log_dir,
+        checkpoint, target=target, backend=backend, resolution=resolution, latency=latency, fps=fps, max_size=max_size,
+        max_memory=max_memory, min_ssim=min_ssim, data=data, out=out, effort=effort, recipe=recipe, seed=seed, resume=resume,
+        start=start, until=until, arch=arch, trust=trust, discriminator=discriminator, perceptual=perceptual, log_dir=log_dir,
         rank=int(os.environ.get("RANK", "0")),
     )  # fmt: skip
     from edgegen.pipeline import compress as run_pipeline

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from edgegen.recipe import Effort
+from edgegen.support import option_help
 
 Checkpoint = Annotated[Path, typer.Argument(help="The trained generator: .safetensors, .pt, .pth, .ckpt or .pkl.")]
 Target = Annotated[str, typer.Option(help="A device (`edgegen targets`), an alias such as jetson or ar, or a .toml file.")]
+Backend = Annotated[str | None, typer.Option(help=option_help())]
 Resolution = Annotated[str | None, typer.Option(help="Input size, WIDTHxHEIGHT in pixels.")]
 Latency = Annotated[str | None, typer.Option(help="What one frame may take: 33ms.")]
 Fps = Annotated[float | None, typer.Option(help="The same as frames per second.")]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def plan(
     checkpoint: options.Checkpoint,
     target: options.Target = "host",
+    backend: options.Backend = None,
     resolution: options.Resolution = None,
     latency: options.Latency = None,
     fps: options.Fps = None,
@@ -41,9 +42,9 @@ def plan(
     from edgegen.request import make_request
 
     request = make_request(
-        checkpoint, target=target, resolution=resolution, latency=latency, fps=fps, max_size=max_size, max_memory=max_memory,
-        min_ssim=min_ssim, data=data, out=out, effort=effort, recipe=recipe, seed=seed, resume=False, start=None, until=None,
-        arch=arch, trust=trust, discriminator=discriminator, perceptual=perceptual, log_dir=None, rank=0,
+        checkpoint, target=target, backend=backend, resolution=resolution, latency=latency, fps=fps, max_size=max_size,
+        max_memory=max_memory, min_ssim=min_ssim, data=data, out=out, effort=effort, recipe=recipe, seed=seed, resume=False,
+        start=None, until=None, arch=arch, trust=trust, discriminator=discriminator, perceptual=perceptual, log_dir=None, rank=0,
     )  # fmt: skip
     from edgegen.plan import make_plan, save_plan
     from edgegen.reach import latency_model

@@ -9,7 +9,7 @@ import typer
 
 from edgegen.cli import console
 from edgegen.errors import TargetError, nearest
-from edgegen.target import TargetProfile, list_targets, resolve_target
+from edgegen.target import TargetProfile, list_exports, list_targets, resolve_target
 
 _EVIDENCE = {"S": "seen", "D": "derived", "K": "unverified", "M": "measured here"}
 
@@ -17,9 +17,14 @@ _EVIDENCE = {"S": "seen", "D": "derived", "K": "unverified", "M": "measured here
 def targets(
     name: Annotated[str | None, typer.Argument(help="A target, an alias such as 'ar', or a path to a TOML file.")] = None,
     scene: Annotated[str | None, typer.Option(help="Only targets of this scene, such as automotive.")] = None,
+    exports: Annotated[bool, typer.Option("--exports", help="Every back end and precision, and how far each was seen.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the targets, or show one with the evidence of every number."""
+    if exports:
+        chosen = _of_scene(list_targets(), scene) if name is None else [resolve_target(name)[0]]
+        _list_exports(chosen, as_json=as_json)
+        return
     if name is None:
         _list(_of_scene(list_targets(), scene), as_json=as_json)
         return
@@ -50,6 +55,15 @@ def _list(profiles: list[TargetProfile], *, as_json: bool) -> None:
     columns = ("target", "back end", "latency", "budget", "what it is")  # what 80 columns hold; NAME shows the rest
     console.table("Targets", columns, [_summary(profile) for profile in profiles])
     console.note("edgegen targets NAME shows one; edgegen cp targets/NAME . copies one to edit")
+
+
+def _list_exports(profiles: list[TargetProfile], *, as_json: bool) -> None:
+    columns = ("target", "back end", "precision", "status", "what is written")
+    rows = [(p.id, e.backend.value, e.precision.value, status.value, e.holds) for p, e, status in list_exports(profiles)]
+    if as_json:
+        console.json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    console.table("Exports", columns, rows)
 
 
 def _summary(profile: TargetProfile) -> tuple[str, ...]:

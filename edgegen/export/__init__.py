@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgegen.spec import Backend, Precision
+from edgegen.support import require_offered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +24,10 @@ def export(
 ) -> list[Artifact]:
     """Write one artifact per precision for `backend` and return them; the generator comes lowered for that back end.
 
-    `calibration` holds inputs as `generator.spec` describes them, batch axis 1.
+    `calibration` holds inputs as `generator.spec` describes them, batch axis 1. Raises ExportError for a precision that the
+    back end has no export in (`edgegen.support`), before any conversion.
     """
+    require_offered(backend, precisions)
     match backend:
         case Backend.OPENVINO:
             from edgegen.export.openvino import export_openvino as run

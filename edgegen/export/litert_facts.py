@@ -36,6 +36,17 @@ def file_facts(content: bytes, precision: Precision) -> dict[str, Any]:
     }
 
 
+def int8_ports(content: bytes, signature: str) -> dict[str, dict[str, float]]:
+    """Return scale and zero point of every int8 input and output by name: real value = (int8 - zero_point) * scale."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with muted():
+        runner = Interpreter(model_content=content, num_threads=1).get_signature_runner(signature)
+        ports = {**runner.get_input_details(), **runner.get_output_details()}
+    steps = {name: port["quantization"] for name, port in ports.items() if port["dtype"].__name__ == "int8"}
+    return {name: {"scale": float(scale), "zero_point": int(zero)} for name, (scale, zero) in sorted(steps.items())}
+
+
 def delegation(content: bytes) -> tuple[float | None, int | None, dict[str, int] | None]:
     """Return (share of operations that XNNPACK runs, number of its partitions, operations left to other kernels by kind).
 

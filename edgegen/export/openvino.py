@@ -20,6 +20,7 @@ from edgegen.artifact import Artifact, describe_artifact
 from edgegen.errors import ExportError
 from edgegen.generator import Generator
 from edgegen.spec import Backend, Precision
+from edgegen.support import require_offered
 
 ENTRY = "generator.xml"
 _FLOAT_TYPES = ["MVN"]
@@ -35,6 +36,7 @@ def export_openvino(
     """
     import openvino as ov
 
+    require_offered(Backend.OPENVINO, precisions)
     graph = convert(generator)
     made = []
     for precision in precisions:
@@ -45,8 +47,8 @@ def export_openvino(
                 model = graph
             case Precision.INT8:
                 model = quantise(graph, calibration)
-            case Precision.INT8_DYNAMIC:
-                raise ExportError("OpenVINO has no dynamic int8 for convolutions", hint="use int8")
+            case Precision.INT8_DYNAMIC | Precision.INT8_FULL:
+                raise AssertionError("refused before the conversion")
         _name_by_position(model, generator.spec.name)
         ov.save_model(model, str(folder / ENTRY), compress_to_fp16=precision is Precision.F16)
         hint = "f16" if precision is Precision.F16 else "f32"

@@ -34,7 +34,7 @@ _USUAL = {  # for profiles that name no table
     Backend.TENSORRT: "tensorrt-10.3",
     Backend.ONNXRUNTIME: "onnxruntime",
 }
-_FROM_LOW_TO_HIGH = (Precision.INT8, Precision.INT8_DYNAMIC, Precision.F16, Precision.F32)
+_FROM_LOW_TO_HIGH = (Precision.INT8_FULL, Precision.INT8, Precision.INT8_DYNAMIC, Precision.F16, Precision.F32)
 
 
 @dataclasses.dataclass(frozen=True)

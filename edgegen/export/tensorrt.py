@@ -19,6 +19,7 @@ from edgegen.export.onnx_half import scale_before_norms, to_half
 from edgegen.export.onnx_ranges import peaks
 from edgegen.export.tensorrt_rules import check_tensorrt_rules
 from edgegen.spec import Backend, Precision
+from edgegen.support import require_offered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,8 +39,10 @@ def export_tensorrt(
     `calibration` holds inputs in `generator.spec` layout with batch axis 1: int8 sets its scales by them, float16 finds the
     tensors that would overflow. Raises ExportError naming the node that TensorRT would refuse.
     """
+    require_offered(Backend.TENSORRT, precisions)
     for precision in precisions:
-        _refuse_early(precision, calibration)
+        if precision is not Precision.F32:
+            require_calibration(precision, calibration)
     float_model = to_onnx(generator)
     inputs, outputs = io_names(generator)
     settings = {"verify_with": "onnxruntime", "onnx": ENTRY, "input_names": inputs, "output_names": outputs}
@@ -77,14 +80,6 @@ def refuse_violations(model: onnx.ModelProto, what: str) -> None:
         )
 
 
-def _refuse_early(precision: Precision, calibration: list[tuple[np.ndarray, ...]]) -> None:
-    """Raise ExportError for what no conversion can help."""
-    if precision is Precision.INT8_DYNAMIC:
-        raise ExportError("TensorRT refuses dynamic int8 (DynamicQuantizeLinear)", hint="use int8")
-    if precision is not Precision.F32:
-        require_calibration(precision, calibration)
-
-
 def _typed(
     model: onnx.ModelProto, precision: Precision, calibration: list[tuple[np.ndarray, ...]]
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
@@ -104,5 +99,5 @@ def _typed(
             half, pinned = to_half(choice.model, reached)
             facts = {"ranges": choice.ranges, "calibration_psnr_db": choice.psnr_db, "tried_psnr_db": dict(choice.tried)}
             return half, {**facts, "int8": list(choice.quantized), "kept_float": list(choice.kept_float), "kept_f32": pinned}
-        case Precision.INT8_DYNAMIC:
+        case Precision.INT8_DYNAMIC | Precision.INT8_FULL:
             raise AssertionError("refused before the conversion")

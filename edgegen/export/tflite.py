@@ -1,18 +1,19 @@
 """Export to .tflite for LiteRT: litert-torch writes the float file, ai-edge-quantizer makes the others from it. No TensorFlow.
 
 The generator comes lowered (`edgegen.rewrite.litert`). Files take and give channels-last images in the generator's own dtype:
-int8 lives inside. The same generator and calibration give the same bytes.
+int8 lives inside. Only `Precision.INT8_FULL` takes and gives int8, with the scales in its settings; runners convert at its ends.
+The same generator and calibration give the same bytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgegen.artifact import Artifact, describe_artifact
 from edgegen.export.litert_convert import convert
-from edgegen.export.litert_facts import file_facts
+from edgegen.export.litert_facts import file_facts, int8_ports
 from edgegen.export.litert_quantize import quantize
 from edgegen.spec import Backend, ComponentSpec, Layout, Precision, TensorSpec
 
@@ -29,7 +30,7 @@ def export_litert(
 ) -> list[Artifact]:
     """Write one .tflite per precision into `out_dir`/<precision>/ and return the artifacts in the order asked for.
 
-    `calibration` holds inputs in `generator.spec` layout with batch axis 1; only `Precision.INT8` reads it. Raises
+    `calibration` holds inputs in `generator.spec` layout with batch axis 1; only static int8 reads it. Raises
     ExportError naming the node that LiteRT cannot take, and MissingExtraError without the `tflite` extra.
     """
     io = litert_io(generator.spec)
@@ -42,11 +43,13 @@ def export_litert(
         folder.mkdir(parents=True, exist_ok=True)
         entry = f"{generator.spec.name}.tflite"
         (folder / entry).write_bytes(content)
-        settings = {
+        settings: dict[str, Any] = {
             "signature": SIGNATURE,
             "input_names": [tensor.name for tensor in io.inputs],
             "output_names": [tensor.name for tensor in io.outputs],
         }
+        if precision is Precision.INT8_FULL:
+            settings["int8_ports"] = int8_ports(content, SIGNATURE)
         facts = file_facts(content, precision)
         artifacts.append(
             describe_artifact(

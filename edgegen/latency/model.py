@@ -9,7 +9,7 @@ from typing import Protocol
 from edgegen.latency.work import LayerWork
 from edgegen.spec import Precision
 
-_BYTES = {Precision.F32: 4, Precision.F16: 2, Precision.INT8: 1, Precision.INT8_DYNAMIC: 4}
+_BYTES = {Precision.F32: 4, Precision.F16: 2, Precision.INT8: 1, Precision.INT8_DYNAMIC: 4, Precision.INT8_FULL: 1}
 
 
 class LatencyModel(Protocol):

@@ -50,7 +50,7 @@ class MeasuredTable:
     label = "measured"
 
     def __init__(self, path: Path, precision: Precision, *, threads: int = 0, cache: Path | None = None) -> None:
-        self._path, self._threads, self._int8 = path, threads, precision is Precision.INT8
+        self._path, self._threads, self._int8 = path, threads, precision in (Precision.INT8, Precision.INT8_FULL)
         self._fingerprint = fingerprint(threads)
         self._seconds = _read(path, self._fingerprint)
         self._shared_path = None if cache is None else cache / f"latency-{_digest(self._fingerprint)}.json"

@@ -20,9 +20,9 @@ from edgegen.generator import Generator
 from edgegen.graph import count_params, example_inputs, layer_of, node_shapes
 from edgegen.spec import Precision
 
-WEIGHT_BYTES = {Precision.F32: 4, Precision.F16: 2, Precision.INT8: 1, Precision.INT8_DYNAMIC: 1}
+WEIGHT_BYTES = {Precision.F32: 4, Precision.F16: 2, Precision.INT8: 1, Precision.INT8_DYNAMIC: 1, Precision.INT8_FULL: 1}
 """Bytes that one weight takes in an artifact of that precision."""
-ACTIVATION_BYTES = {Precision.F32: 4, Precision.F16: 2, Precision.INT8: 1, Precision.INT8_DYNAMIC: 4}
+ACTIVATION_BYTES = {Precision.F32: 4, Precision.F16: 2, Precision.INT8: 1, Precision.INT8_DYNAMIC: 4, Precision.INT8_FULL: 1}
 """Bytes that one activation takes while an artifact of that precision runs."""
 
 _VIEWS = (nn.Identity, nn.Flatten, layers.Reshape, "view", "reshape", "flatten", "unsqueeze", "contiguous", operator.getitem,

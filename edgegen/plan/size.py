@@ -33,6 +33,7 @@ _FORMATS: Mapping[Backend, Mapping[Precision, _Format]] = {
         Precision.F16: _Format(2, 750),
         Precision.INT8: _Format(1, 2500),
         Precision.INT8_DYNAMIC: _Format(1, 1600),
+        Precision.INT8_FULL: _Format(1, 2500),
     },
     Backend.TENSORRT: {
         Precision.F32: _Format(4, 400, _BUILDER),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-_HIGHEST_FIRST = ("f32", "f16", "int8-dynamic", "int8")
+_HIGHEST_FIRST = ("f32", "f16", "int8-dynamic", "int8", "int8-full")
 
 
 @dataclasses.dataclass(frozen=True)

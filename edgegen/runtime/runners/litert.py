@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import time
 from importlib import import_module
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from edgegen.runtime.errors import MissingBackendError
 from edgegen.runtime.manifest import ArtifactEntry
+from edgegen.runtime.tensors import TensorSpec
 
 _PACKAGES = (("ai_edge_litert.interpreter", "ai-edge-litert"), ("tflite_runtime.interpreter", "tflite-runtime"))
 
 
 class LiteRtRunner:
     """A .tflite with XNNPACK on the CPU. Settings: signature, input_names, output_names; without them, tensors in file order.
+
+    A fully int8 file takes and gives int8: floats are quantised on the way in and widened on the way out, by the file's scales.
 
     `threads` 0 takes all cores that the process may use: the library's own default is one.
     """
@@ -34,12 +37,16 @@ class LiteRtRunner:
             self._signature = self._interpreter.get_signature_runner(str(entry.settings["signature"]))
             self._input_names = [str(name) for name in entry.settings["input_names"]]
             self._output_names = [str(name) for name in entry.settings["output_names"]]
+            self._steps_in = _int8_steps(self._signature.get_input_details(), self._input_names, entry.io.inputs)
+            self._steps_out = _int8_steps(self._signature.get_output_details(), self._output_names, entry.io.outputs)
 
     def run(self, inputs: List[np.ndarray]) -> List[np.ndarray]:
         """Return copies of the outputs."""
         if self._signature is not None:
-            given = self._signature(**dict(zip(self._input_names, inputs)))
-            return [given[name] for name in self._output_names]
+            taken = [x if step is None else _to_int8(x, *step) for x, step in zip(inputs, self._steps_in)]
+            given = self._signature(**dict(zip(self._input_names, taken)))
+            outputs = zip((given[name] for name in self._output_names), self._steps_out)
+            return [y if step is None else _to_float(y, *step) for y, step in outputs]
         for detail, array in zip(self._interpreter.get_input_details(), inputs):
             self._interpreter.set_tensor(detail["index"], array)
         self._interpreter.invoke()
@@ -56,6 +63,24 @@ class LiteRtRunner:
         """Drop the interpreter."""
         self._signature = None
         del self._interpreter
+
+
+def _int8_steps(details: Dict[str, Any], names: List[str], specs: Sequence[TensorSpec]) -> List[Optional[Tuple[float, int]]]:
+    """Return (scale, zero point) of each port where the file has int8 and the manifest says float32; None elsewhere."""
+    found: List[Optional[Tuple[float, int]]] = []
+    for name, spec in zip(names, specs):
+        scale, zero = details[name]["quantization"]
+        is_int8 = np.dtype(details[name]["dtype"]) == np.int8 and spec.dtype == "float32"
+        found.append((float(scale), int(zero)) if is_int8 else None)
+    return found
+
+
+def _to_int8(array: np.ndarray, scale: float, zero: int) -> np.ndarray:
+    return np.clip(np.rint(array / np.float32(scale)) + np.float32(zero), -128, 127).astype(np.int8)
+
+
+def _to_float(array: np.ndarray, scale: float, zero: int) -> np.ndarray:
+    return (array.astype(np.float32) - np.float32(zero)) * np.float32(scale)
 
 
 def _interpreter_module() -> Tuple[Any, str]:

@@ -1,0 +1,91 @@
+"""Operations that ai-edge-quantizer leaves in float, or in a form that XNNPACK leaves out, put into an int8 form that both take.
+
+LEAKY_RELU: the quantiser has no rule for it and writes DEQUANTIZE, LEAKY_RELU, QUANTIZE. LiteRT's kernel (and XNNPACK's) reads
+int8 with one scale and writes int8 with another, so it can stand on the int8 tensors of both ends. RELU of its own: XNNPACK takes
+none in int8. Its output's zero point is -128, and a QUANTIZE to that scale saturates there: what is below 0 becomes 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_FILE_IDENTIFIER = b"TFL3"
+_LOWEST = -128
+
+
+def in_int8_forms(content: bytes) -> bytes:
+    """Return a .tflite with one graph whose LEAKY_RELU and RELU compute in int8 where the tensors around them are int8."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    file: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = _Graph(file, schema.BuiltinOperator)
+    changed = [graph.widen_leaky_relu(o) or graph.saturate_relu(o, schema.TensorType.INT8) for o in list(graph.operators)]
+    if not any(changed):
+        return content
+    graph.drop_unread()
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(file.Pack(builder), file_identifier=_FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+class _Graph:
+    """The graph of a file that is being edited, with who makes and who reads each tensor before any edit."""
+
+    def __init__(self, file: Any, codes: Any) -> None:
+        self.file, self.graph, self.codes = file, file.subgraphs[0], codes
+        self.operators: list[Any] = self.graph.operators
+        self.makers = {int(t): o for o in self.operators for t in o.outputs}
+        self.readers: dict[int, list[Any]] = {}
+        for operator in self.operators:
+            for tensor in operator.inputs:
+                self.readers.setdefault(int(tensor), []).append(operator)
+
+    def is_a(self, operator: Any, kind: str) -> bool:
+        """Tell whether `operator` is of `kind`, such as "RELU"."""
+        code = self.file.operatorCodes[operator.opcodeIndex]
+        return max(code.builtinCode, code.deprecatedBuiltinCode) == getattr(self.codes, kind)
+
+    def widen_leaky_relu(self, operator: Any) -> bool:
+        """Put a LEAKY_RELU between DEQUANTIZE and QUANTIZE onto their int8 tensors; the QUANTIZE goes."""
+        if not self.is_a(operator, "LEAKY_RELU"):
+            return False
+        before, after = self.makers.get(int(operator.inputs[0])), self.readers.get(int(operator.outputs[0]), [])
+        if before is None or not self.is_a(before, "DEQUANTIZE") or len(after) != 1 or not self.is_a(after[0], "QUANTIZE"):
+            return False
+        operator.inputs, operator.outputs = [int(before.inputs[0])], [int(after[0].outputs[0])]
+        self.file.operatorCodes[operator.opcodeIndex].version = 2  # the first with int8
+        self.operators[:] = [other for other in self.operators if other is not after[0]]
+        return True
+
+    def saturate_relu(self, operator: Any, int8: int) -> bool:
+        """Make an int8 RELU whose output begins at the lowest value a QUANTIZE."""
+        if not self.is_a(operator, "RELU"):
+            return False
+        source, result = (self.graph.tensors[int(t)] for t in (operator.inputs[0], operator.outputs[0]))
+        if source.type != int8 or result.type != int8 or int(result.quantization.zeroPoint[0]) != _LOWEST:
+            return False
+        operator.opcodeIndex = self._code("QUANTIZE")
+        return True
+
+    def drop_unread(self) -> None:
+        """Remove operations that nothing reads any more."""
+        wanted, kept = {int(t) for t in self.graph.outputs}, []
+        for operator in reversed(self.operators):
+            if any(int(t) in wanted for t in operator.outputs):
+                kept.append(operator)
+                wanted |= {int(t) for t in operator.inputs}
+        self.operators[:] = kept[::-1]
+
+    def _code(self, kind: str) -> int:
+        """Return the index of an operator code for int8 `kind`, made now if the file has none."""
+        import copy
+
+        wanted = getattr(self.codes, kind)
+        for index, code in enumerate(self.file.operatorCodes):
+            if max(code.builtinCode, code.deprecatedBuiltinCode) == wanted and code.version >= 2:
+                return index
+        made = copy.copy(self.file.operatorCodes[0])
+        made.builtinCode, made.deprecatedBuiltinCode, made.customCode, made.version = wanted, min(wanted, 127), None, 2
+        self.file.operatorCodes.append(made)
+        return len(self.file.operatorCodes) - 1
