@@ -2,12 +2,15 @@
 """Build a TensorRT engine from the model.onnx beside this file, on the board where it will run.
 
     python3 build_engine.py                          model.onnx -> model.engine, and model.engine.json beside it
-    python3 build_engine.py --workspace-mib 1024     on boards with little memory
     python3 build_engine.py --check                  only tell whether the engine is there and up to date
+    python3 build_engine.py --dla                    only tell what the board's DLA would take, layer by layer
 
 Needs Python >= 3.8 and the `tensorrt` module of the board: 10.x (JetPack 6.2: 10.3, JetPack 7.2: 10.16) or 11.x. An engine
 is a cache: it works with one TensorRT version on one kind of GPU. What it was built from and for is stored in its .json, and
 the engine is built again when any of that changes. An engine is also code: run only those that you built.
+
+Boards with 8 GB or less share them between CPU and GPU: there kernels may use an eighth, tactics half, and the build runs in a
+child process that the kernel ends first, so that being out of memory is an error and not a dead board.
 
 The types are in the ONNX file (strong typing), so there is no precision option. This script was tested against a stand-in for
 the `tensorrt` module that follows the documented API of 10.x and 11.x; it has not run on hardware.
@@ -31,6 +34,7 @@ from typing import Any, Dict, List, Optional
 FORMAT = "edgegen.engine/1"
 EXIT_NONE, EXIT_MODEL, EXIT_TENSORRT, EXIT_PARSE, EXIT_BUILD, EXIT_WRITE, EXIT_KILLED = 1, 3, 4, 5, 6, 7, 8
 MIB = 1 << 20
+SMALL_BOARD_MIB = 8192
 
 
 class BuildError(Exception):
@@ -63,14 +67,33 @@ def read_options(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument(
         "--workspace-mib", type=positive, help="cap of the memory that kernels may use while building and running"
     )
+    parser.add_argument("--board-memory-mib", type=positive, help="default: what /proc/meminfo says")
     parser.add_argument("--optimization-level", type=int, choices=range(6), default=3, help="0 builds fastest, 5 looks longest")
     parser.add_argument("--no-tf32", action="store_true", help="float32 layers keep all their bits (slower)")
     parser.add_argument("--child", action="store_true", help="build in a child process: being killed for memory becomes an error")
+    parser.add_argument("--is-child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--force", action="store_true", help="build even if the engine is up to date")
     parser.add_argument("--check", action="store_true", help="build nothing")
+    parser.add_argument("--dla", action="store_true", help="build nothing; write MODEL.dla.json")
     options = parser.parse_args(arguments)
     options.engine = options.engine or options.model.with_suffix(".engine")
+    memory_mib = options.board_memory_mib or total_memory_mib()
+    options.small_board = memory_mib is not None and memory_mib <= SMALL_BOARD_MIB
+    options.tactic_mib = None
+    if options.small_board:
+        options.workspace_mib = options.workspace_mib or max(1, memory_mib // 8)
+        options.tactic_mib = max(1, memory_mib // 2)
     return options
+
+
+def total_memory_mib() -> Optional[int]:
+    """Return what the kernel says the machine has; None where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemTotal:")]
+    return int(found[0]) // 1024 if found else None
 
 
 def positive(text: str) -> int:
@@ -84,9 +107,14 @@ def positive(text: str) -> int:
 def run(options: argparse.Namespace) -> int:
     """Build the engine unless the one that is there fits."""
     model = read_model(options.model)
-    if options.child:
+    builds = not (options.check or options.dla)
+    if builds and not options.is_child and (options.child or options.small_board):
         return run_child()
+    if options.is_child and options.small_board:
+        be_ended_first()
     tensorrt = import_tensorrt()
+    if options.dla:
+        return report_dla(tensorrt, model, options)
     key = engine_key(tensorrt, model, options)
     reason = why_build(options.engine, key)
     if reason is None and not options.force:
@@ -104,13 +132,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 def run_child() -> int:
-    """Run this script again without --child and return its exit code; a signal becomes EXIT_KILLED."""
-    rest = [argument for argument in sys.argv[1:] if argument != "--child"]
-    code = subprocess.call([sys.executable, str(Path(__file__).resolve())] + rest)
+    """Run this script again as the process that builds and return its exit code; a signal becomes EXIT_KILLED."""
+    code = subprocess.call([sys.executable, str(Path(__file__).resolve())] + sys.argv[1:] + ["--is-child"])
     if code < 0:
         hint = "close other programs, add swap, or give --workspace-mib and --optimization-level 1"
         raise BuildError(EXIT_KILLED, "the building process was killed by signal {}, most likely for memory".format(-code), hint)
     return code
+
+
+def be_ended_first() -> None:
+    """Ask the kernel to end this process, and not the board's desktop or ssh, when memory runs out."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    except OSError:
+        say("note: /proc/self/oom_score_adj cannot be written")
 
 
 # --- what an engine belongs to ------------------------------------------------------------------------------------
@@ -156,6 +191,7 @@ def engine_key(tensorrt: Any, model: bytes, options: argparse.Namespace) -> Dict
         "gpu": gpu_facts(),
         "strongly_typed": True,
         "workspace_mib": options.workspace_mib,
+        "tactic_mib": options.tactic_mib,
         "optimization_level": options.optimization_level,
         "tf32": not options.no_tf32,
     }
@@ -204,18 +240,14 @@ def key_path(engine: Path) -> Path:
 
 def build(tensorrt: Any, model: bytes, options: argparse.Namespace) -> Any:
     """Return (engine bytes, timing cache bytes)."""
-    logger = tensorrt.Logger(tensorrt.Logger.WARNING)
-    builder = tensorrt.Builder(logger)
-    network = builder.create_network(network_flags(tensorrt))
-    parser = tensorrt.OnnxParser(network, logger)
-    if not parser.parse(model):
-        errors = [describe(parser.get_error(index)) for index in range(parser.num_errors)]
-        raise BuildError(EXIT_PARSE, "TensorRT {} refuses the model: {}".format(tensorrt.__version__, "; ".join(errors)),
-                   "export again with the edgegen version that fits this TensorRT")  # fmt: skip
+    builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.WARNING))
+    network, _parser = parse(tensorrt, builder, model)
     config = builder.create_builder_config()
     config.builder_optimization_level = options.optimization_level
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, options.workspace_mib * MIB)
+    if options.tactic_mib is not None:
+        config.set_memory_pool_limit(tensorrt.MemoryPoolType.TACTIC_DRAM, options.tactic_mib * MIB)
     if options.no_tf32:
         config.clear_flag(tensorrt.BuilderFlag.TF32)
     use_timings(config, options.timing_cache)
@@ -225,6 +257,43 @@ def build(tensorrt: Any, model: bytes, options: argparse.Namespace) -> Any:
         raise BuildError(EXIT_BUILD, "TensorRT {} could not build the engine".format(tensorrt.__version__), hint)
     cache = config.get_timing_cache()
     return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
+
+
+def parse(tensorrt: Any, builder: Any, model: bytes) -> Any:
+    """Return (network, parser); the parser owns weights that the network reads until it is built."""
+    network = builder.create_network(network_flags(tensorrt))
+    parser = tensorrt.OnnxParser(network, tensorrt.Logger(tensorrt.Logger.WARNING))
+    if not parser.parse(model):
+        errors = [describe(parser.get_error(index)) for index in range(parser.num_errors)]
+        raise BuildError(EXIT_PARSE, "TensorRT {} refuses the model: {}".format(tensorrt.__version__, "; ".join(errors)),
+                   "export again with the edgegen version that fits this TensorRT")  # fmt: skip
+    return network, parser
+
+
+def report_dla(tensorrt: Any, model: bytes, options: argparse.Namespace) -> int:
+    """Tell which layers the DLA takes, and how often a picture would move between DLA and GPU; write it beside the model."""
+    builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR))
+    cores = int(getattr(builder, "num_DLA_cores", 0))
+    if cores == 0:
+        hint = "Xavier and Orin NX and AGX have one; TensorRT 11.0 to 11.3 cannot use it"
+        raise BuildError(EXIT_TENSORRT, "TensorRT {} finds no DLA here".format(tensorrt.__version__), hint)
+    network, _parser = parse(tensorrt, builder, model)
+    config = builder.create_builder_config()
+    config.default_device_type, config.DLA_core = tensorrt.DeviceType.DLA, 0
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    taken = [bool(config.can_run_on_DLA(layer)) for layer in layers]
+    kinds = [str(layer.type).rsplit(".", 1)[-1] for layer in layers]
+    moves = sum(before != after for before, after in zip(taken, taken[1:]))
+    rows = [{"layer": layer.name, "type": kind, "dla": on} for layer, kind, on in zip(layers, kinds, taken)]
+    report = {"tensorrt": str(tensorrt.__version__), "dla_cores": cores, "moves": moves, "layers": rows}
+    path = options.model.with_suffix(".dla.json")
+    write_file(path, (json.dumps(report, indent=1) + "\n").encode())
+    refused = sorted({kind for kind, on in zip(kinds, taken) if not on})
+    say("the DLA takes {} of {} layers, {} moves between it and the GPU".format(sum(taken), len(layers), moves))
+    if refused:
+        say("left to the GPU: {}".format(", ".join(refused)))
+    say("wrote {}".format(path))
+    return 0
 
 
 def network_flags(tensorrt: Any) -> int:

@@ -8,6 +8,7 @@ the engine where it will run. Files take and give float32. Verification runs the
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from edgegen.export.int8_search import choose_int8
 from edgegen.export.onnx_graph import feeds, io_names, operation_counts, require_calibration, to_bytes, to_onnx
 from edgegen.export.onnx_half import scale_before_norms, to_half
 from edgegen.export.onnx_ranges import peaks
-from edgegen.export.tensorrt_rules import check_tensorrt_rules
+from edgegen.export.tensorrt_rules import check_tensorrt_rules, uneven_channels
 from edgegen.spec import Backend, Precision
 from edgegen.support import require_offered
 
@@ -48,8 +49,8 @@ def export_tensorrt(
     settings = {"verify_with": "onnxruntime", "onnx": ENTRY, "input_names": inputs, "output_names": outputs}
     artifacts = []
     for precision in precisions:
-        model, facts = _typed(float_model, precision, calibration)
-        refuse_violations(model, f"tensorrt/{precision.value}")
+        model, facts, reached = _typed(float_model, precision, calibration)
+        refuse_violations(model, f"tensorrt/{precision.value}", reached)
         folder = out_dir / precision.value
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ENTRY).write_bytes(to_bytes(model))
@@ -68,9 +69,9 @@ def export_tensorrt(
     return artifacts
 
 
-def refuse_violations(model: onnx.ModelProto, what: str) -> None:
+def refuse_violations(model: onnx.ModelProto, what: str, peaks: Mapping[str, float] | None = None) -> None:
     """Raise ExportError naming the first node that breaks a rule of TensorRT, and how many more do."""
-    violations = check_tensorrt_rules(model)
+    violations = check_tensorrt_rules(model, peaks)
     if violations:
         first = violations[0]
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
@@ -82,22 +83,24 @@ def refuse_violations(model: onnx.ModelProto, what: str) -> None:
 
 def _typed(
     model: onnx.ModelProto, precision: Precision, calibration: list[tuple[np.ndarray, ...]]
-) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """Return `model` in `precision` and facts worth reporting."""
+) -> tuple[onnx.ModelProto, dict[str, Any], Mapping[str, float]]:
+    """Return `model` in `precision`, facts worth reporting, and max |x| of its tensors on the calibration inputs."""
     match precision:
         case Precision.F32:
-            return model, {}
+            return model, {}, {}
         case Precision.F16:
             samples = feeds(model, calibration)
             scaled, reached = scale_before_norms(model, peaks(model, samples))
             half, pinned = to_half(scaled, reached)
-            return half, {"kept_f32": pinned}
+            return half, {"kept_f32": pinned}, reached
         case Precision.INT8:
             samples = feeds(model, calibration)
             scaled, reached = scale_before_norms(model, peaks(model, samples))
             choice = choose_int8(scaled, reached, samples)
             half, pinned = to_half(choice.model, reached)
             facts = {"ranges": choice.ranges, "calibration_psnr_db": choice.psnr_db, "tried_psnr_db": dict(choice.tried)}
-            return half, {**facts, "int8": list(choice.quantized), "kept_float": list(choice.kept_float), "kept_f32": pinned}
+            facts |= {"int8": list(choice.quantized), "kept_float": list(choice.kept_float), "kept_f32": pinned}
+            facts["uneven_channels"] = {v.node: v.message for v in uneven_channels(half)}
+            return half, facts, reached
         case Precision.INT8_DYNAMIC | Precision.INT8_FULL:
             raise AssertionError("refused before the conversion")

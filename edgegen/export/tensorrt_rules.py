@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgegen.export.onnx_graph import OPSET, attribute, constants, element_types, makers, readers
+from edgegen.export.onnx_half import HALF_LIMIT
 from edgegen.export.qdq import WEIGHTED, fused_branch, weight_axis
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ REFUSED = (
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _ONNX = ("", "ai.onnx")
 _GROUP_MULTIPLE = 4
+TENSOR_CORE_CHANNELS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,7 @@ class _Graph:
     made_by: dict[str, onnx.NodeProto]
     read_by: dict[str, list[onnx.NodeProto]]
     types: dict[str, int]
+    peaks: Mapping[str, float]
 
     @property
     def nodes(self) -> list[onnx.NodeProto]:
@@ -60,15 +63,16 @@ class _Graph:
         return name in self.values
 
 
-def check_tensorrt_rules(model: onnx.ModelProto) -> list[Violation]:
+def check_tensorrt_rules(model: onnx.ModelProto, peaks: Mapping[str, float] | None = None) -> list[Violation]:
     """Return every broken rule; an empty list means: TensorRT should take the file.
 
+    `peaks` holds max |x| of tensors, seen in float32 on calibration inputs: without it overflow of float16 is not looked for.
     Nodes that TensorRT does not know come alone: the other rules need a graph whose types can be inferred.
     """
     refused = list(_refused_nodes(model))
     if refused:
         return refused
-    graph = _Graph(model, constants(model), makers(model), readers(model), element_types(model))
+    graph = _Graph(model, constants(model), makers(model), readers(model), element_types(model), peaks or {})
     return [violation for rule in RULES for violation in rule(graph)]
 
 
@@ -230,6 +234,51 @@ def _type_name(kind: int | None) -> str:
     return onnx.TensorProto.DataType.Name(kind).lower() if kind is not None else "unknown"
 
 
+def _overflow(graph: _Graph) -> Iterator[Violation]:
+    """Values in front of an InstanceNorm pass 65,504 in style networks; what other pictures reach is not known, so half of it."""
+    import onnx
+
+    for node in graph.nodes:
+        for name in node.output:
+            reached = graph.peaks.get(name.removesuffix("/f16"), 0.0)
+            if graph.types.get(name) == onnx.TensorProto.FLOAT16 and reached > HALF_LIMIT:
+                said = f"{node.op_type} reaches {reached:.3g} on calibration inputs; float16 ends at 65504"
+                yield Violation("half-overflow", node.name, name, said)
+
+
+def uneven_channels(model: onnx.ModelProto, multiple: int = TENSOR_CORE_CHANNELS) -> list[Violation]:
+    """Return the int8 convolutions whose output channels are no multiple of what tensor cores compute anyway; heads may be.
+
+    Not a rule: such a layer runs, but channels that were pruned from it bought no time. Unpruned generators have them too.
+    """
+    made_by, values = makers(model), constants(model)
+    graph = _Graph(model, values, made_by, readers(model), {}, {})
+    found = []
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose") or graph.dequantized(node.input[1]) is None:
+            continue
+        shape = _constant_shape(graph, node.input[1])
+        channels = shape[0] if node.op_type == "Conv" else shape[1] * int(attribute(node, "group", 1))  # type: ignore[arg-type]
+        if channels % multiple and not _is_head(graph, node):
+            said = f"{channels} output channels are computed as {-(-channels // multiple) * multiple}"
+            found.append(Violation("channel-multiple", node.name, node.input[1], said))
+    return found
+
+
+def _is_head(graph: _Graph, node: onnx.NodeProto) -> bool:
+    """Tell whether no other convolution or matrix product reads what `node` gives."""
+    waiting = list(node.output)
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        for reader in graph.read_by.get(name, []):
+            if reader.op_type in WEIGHTED:
+                return False
+            waiting += [o for o in reader.output if o not in seen]
+            seen.update(reader.output)
+    return True
+
+
 RULES: tuple[Callable[[_Graph], Iterator[Violation]], ...] = (
-    _static_shapes, _zero_points, _scales, _weights, _fusion, _types,
+    _static_shapes, _zero_points, _scales, _weights, _fusion, _types, _overflow,
 )  # fmt: skip

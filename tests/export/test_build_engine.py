@@ -42,10 +42,12 @@ class Board:
         shutil.copy(SCRIPT, folder)
         self.put_model("Relu")
 
-    def put_model(self, operation: str) -> None:
+    def put_model(self, *operations: str) -> None:
+        ends = ["x", *(f"t{i}" for i in range(1, len(operations))), "y"]
         shape = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in "xy"]
-        node = helper.make_node(operation, ["x"], ["y"], name="the_node")
-        model = helper.make_model(helper.make_graph([node], "g", shape[:1], shape[1:]))
+        names = ["the_node", *(f"node_{i}" for i in range(1, len(operations)))]
+        nodes = [helper.make_node(o, [ends[i]], [ends[i + 1]], name=names[i]) for i, o in enumerate(operations)]
+        model = helper.make_model(helper.make_graph(nodes, "g", shape[:1], shape[1:]))
         (self.folder / "model.onnx").write_bytes(model.SerializeToString())
 
     def build(self, *arguments: str, version: str = "10.3.0", **environment: str) -> Ended:
@@ -190,6 +192,45 @@ def test_a_child_killed_for_memory_becomes_an_error_with_a_hint(board: Board) ->
     ended = board.build("--child", FAKE_TENSORRT_DIES="1")
     assert (ended.code, "--workspace-mib" in ended.said) == (8, True)
     assert board.build("--child").code == 0
+
+
+def test_a_board_of_8_gb_gets_caps_and_builds_in_a_child_that_the_kernel_ends_first(board: Board) -> None:
+    assert board.build("--board-memory-mib", "7620").code == 0
+    plan = board.plan()
+    assert (plan["workspace"], plan["tactic_dram"], plan["oom_score_adj"]) == (952 << 20, 3810 << 20, 1000)
+    assert board.build("--board-memory-mib", "7620", "--check").code == 0
+    ended = board.build("--board-memory-mib", "7620", "--force", FAKE_TENSORRT_DIES="1")
+    assert (ended.code, "most likely for memory" in ended.said) == (8, True)
+
+
+def test_a_cap_of_the_user_is_kept_on_a_small_board(board: Board) -> None:
+    board.build("--board-memory-mib", "7620", "--workspace-mib", "64")
+    assert board.plan()["workspace"] == 64 << 20
+
+
+def test_a_larger_board_is_left_alone(board: Board) -> None:
+    board.build("--board-memory-mib", "32000")
+    plan = board.plan()
+    assert "workspace" not in plan and "tactic_dram" not in plan and plan["oom_score_adj"] != 1000
+    assert "workspace_mib, tactic_mib changed" in board.build("--board-memory-mib", "7620").said
+
+
+def test_the_dla_report_names_the_layers_that_go_to_the_gpu_and_counts_the_moves(board: Board) -> None:
+    board.put_model("Conv", "InstanceNormalization", "Relu", "Resize")
+    ended = board.build("--dla", FAKE_TENSORRT_DLA_CORES="2")
+    assert ended.code == 0
+    assert "takes 2 of 4 layers, 3 moves" in ended.said and "left to the GPU: NORMALIZATION, RESIZE" in ended.said
+    report = json.loads((board.folder / "model.dla.json").read_text())
+    assert [(row["layer"], row["dla"]) for row in report["layers"]] == [
+        ("the_node", True), ("node_1", False), ("node_2", True), ("node_3", False)
+    ]  # fmt: skip
+    assert not board.engine.exists()
+
+
+@pytest.mark.parametrize("version", ["10.3.0", "11.0.0"])
+def test_a_board_without_a_dla_is_told_so(board: Board, version: str) -> None:
+    ended = board.build("--dla", version=version, FAKE_TENSORRT_DLA_CORES="2" if version == "11.0.0" else "0")
+    assert (ended.code, "finds no DLA here" in ended.said) == (4, True)
 
 
 def test_a_folder_that_cannot_be_made_is_named(board: Board) -> None:

@@ -93,13 +93,33 @@ def test_half_files_hold_half_constants_and_cast_only_at_the_ends(exported: tupl
     assert exported[1][1].facts["kept_f32"] == []
 
 
-def test_polygraphy_reads_the_files(exported: tuple[Generator, list[Artifact]]) -> None:
-    artifact = exported[1][2]
+def polygraphy(*arguments: str) -> str:
+    """Run the command line of NVIDIA's tool without TensorRT and return what it printed."""
     command = "import sys; from polygraphy.tools import main; sys.argv[0] = 'polygraphy'; sys.exit(main())"
-    arguments = ["inspect", "model", str(artifact.folder / "model.onnx"), "--model-type", "onnx"]
     done = subprocess.run([sys.executable, "-c", command, *arguments], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "1 Graph Input" in done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_polygraphy_reads_the_int8_file_and_finds_as_many_nodes(exported: tuple[Generator, list[Artifact]]) -> None:
+    artifact = exported[1][2]
+    said = polygraphy("inspect", "model", str(artifact.folder / "model.onnx"), "--model-type", "onnx")
+    assert "1 Graph Input" in said
+    assert f"{len(model_of(artifact).graph.node)} Node" in said
+
+
+@pytest.mark.slow
+def test_what_polygraphy_sanitizes_breaks_no_rule_and_gives_the_same_pictures(tmp_path: Path) -> None:
+    generator = lower_for_tensorrt(generator_of(Style(), (3, 32, 32)))
+    artifact, before = int8_of(generator, tmp_path)
+    path = tmp_path / "sanitized.onnx"
+    polygraphy("surgeon", "sanitize", str(artifact.folder / "model.onnx"), "--cleanup", "--toposort", "-o", str(path))
+    after = onnx.load(str(path))
+    assert check_tensorrt_rules(after) == []
+    assert sorted(n.op_type for n in after.graph.node) == sorted(n.op_type for n in before.graph.node)
+    inputs = samples(generator, 2, seed=2)
+    for one, other in zip(run(before, inputs), run(after, inputs), strict=True):
+        assert np.array_equal(one, other)
 
 
 def test_the_same_generator_and_calibration_give_the_same_bytes(tmp_path: Path) -> None:

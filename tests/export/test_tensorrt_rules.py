@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import helper, numpy_helper
 from small_generators import SuperResolver, UNet, generator_of, samples
 from torch import nn
 
-from edgegen.export.onnx_graph import add_constant, constants, makers
+from edgegen.export.onnx_graph import add_constant, constants, feeds, makers, to_onnx
+from edgegen.export.onnx_half import to_half
+from edgegen.export.onnx_ranges import peaks
 from edgegen.export.tensorrt import export_tensorrt
-from edgegen.export.tensorrt_rules import Violation, check_tensorrt_rules
+from edgegen.export.tensorrt_rules import Violation, check_tensorrt_rules, uneven_channels
 from edgegen.rewrite.tensorrt import lower_for_tensorrt
 from edgegen.spec import Precision
 
@@ -249,3 +252,36 @@ def test_conv_transpose_with_a_scale_per_channel_is_found(tmp_path: Path) -> Non
 
 def test_exported_conv_transposes_have_at_most_one_scale(tmp_path: Path) -> None:
     assert check_tensorrt_rules(int8_model(UNet(), tmp_path)) == []
+
+
+class LoudStem(nn.Module):
+    """A convolution that passes what float16 can hold, in front of a norm that takes it away again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.InstanceNorm2d(8), nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.head(torch.relu(self.norm(self.conv(x)))))
+
+
+def test_a_float16_value_that_overflows_before_a_norm_is_found_and_the_export_takes_it_away(tmp_path: Path) -> None:
+    generator = lower_for_tensorrt(generator_of(LoudStem()))
+    with torch.no_grad():
+        generator.module.get_submodule("conv").weight *= 5e4
+    inputs = samples(generator, 2, seed=1)
+    model = to_onnx(generator)
+    reached = peaks(model, feeds(model, inputs))
+    unguarded, _ = to_half(model, {})
+    (violation,) = [v for v in check_tensorrt_rules(unguarded, reached) if v.rule == "half-overflow"]
+    assert violation.node == "conv/Conv" and "float16 ends at 65504" in violation.message
+    assert check_tensorrt_rules(unguarded) == []  # without ranges nothing can be said
+    export_tensorrt(generator, (Precision.F16, Precision.INT8), inputs, tmp_path)  # refuses its own violations
+
+
+def test_channels_that_tensor_cores_would_pad_are_told_but_not_those_of_the_head(tmp_path: Path) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 40, 3, padding=1), nn.ReLU(), nn.Conv2d(40, 3, 1)
+    )
+    (told,) = uneven_channels(int8_model(net, tmp_path))
+    assert (told.rule, told.node, told.message) == ("channel-multiple", "2/Conv", "40 output channels are computed as 64")

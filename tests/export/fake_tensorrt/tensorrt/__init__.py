@@ -1,7 +1,8 @@
 """A stand-in for the `tensorrt` module: the builder API as documented for 8.6, 10.x and 11.x, without a GPU behind it.
 
-The environment says how it behaves: FAKE_TENSORRT_VERSION, FAKE_TENSORRT_DIES (killed while building) and
-FAKE_TENSORRT_FAILS (the builder returns None). The "engine" it builds is a JSON text of what it was asked for.
+The environment says how it behaves: FAKE_TENSORRT_VERSION, FAKE_TENSORRT_DIES (killed while building), FAKE_TENSORRT_FAILS (the
+builder returns None) and FAKE_TENSORRT_DLA_CORES (11.0 to 11.3 have no DLA at all). The "engine" it builds is a JSON text of what
+it was asked for.
 """
 
 import enum
@@ -13,6 +14,7 @@ import onnx
 
 __version__ = os.environ.get("FAKE_TENSORRT_VERSION", "10.3.0")
 _MAJOR = int(__version__.split(".")[0])
+_TYPES = {"Conv": "CONVOLUTION", "Relu": "ACTIVATION", "Add": "ELEMENTWISE", "InstanceNormalization": "NORMALIZATION"}
 _REFUSED = ("DynamicQuantizeLinear", "QLinearConv")
 _CACHE_OF_THIS_DEVICE = b"timings of " + __version__.encode()
 
@@ -20,6 +22,7 @@ _CACHE_OF_THIS_DEVICE = b"timings of " + __version__.encode()
 class Logger:
     """Severities, and an object that holds one."""
 
+    ERROR = 1
     WARNING = 2
 
     def __init__(self, severity: int) -> None:
@@ -28,6 +31,19 @@ class Logger:
 
 class MemoryPoolType(enum.IntEnum):
     WORKSPACE = 0
+    TACTIC_DRAM = 4
+
+
+class DeviceType(enum.IntEnum):
+    GPU = 0
+    DLA = 1
+
+
+class Layer:
+    """One layer of a parsed network; what the DLA takes of it is what NVIDIA's table of supported layers says."""
+
+    def __init__(self, name: str, type_: str) -> None:
+        self.name, self.type = name, f"LayerType.{type_}"
 
 
 if _MAJOR < 10:
@@ -58,6 +74,11 @@ class BuilderConfig:
         self.builder_optimization_level = 3
         self.asked: dict = {"tf32": True}
         self._cache = None
+        self.default_device_type, self.DLA_core = DeviceType.GPU, -1
+
+    def can_run_on_DLA(self, layer: Layer) -> bool:  # noqa: N802, as TensorRT calls it
+        assert (self.default_device_type, self.DLA_core) == (DeviceType.DLA, 0), "asked before the DLA was chosen"
+        return layer.type.split(".")[1] in ("CONVOLUTION", "ACTIVATION", "ELEMENTWISE")
 
     def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None:
         self.asked[pool.name.lower()] = size
@@ -83,7 +104,14 @@ class Network:
     def __init__(self, flags: int) -> None:
         names = [flag.name for flag in NetworkDefinitionCreationFlag if flags & (1 << int(flag))]
         self.strongly_typed = _MAJOR >= 11 or "STRONGLY_TYPED" in names
-        self.nodes: list = []
+        self.layers: list = []
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    def get_layer(self, index: int) -> Layer:
+        return self.layers[index]
 
 
 class ParserError:
@@ -114,7 +142,7 @@ class OnnxParser:
         except Exception:
             self._errors.append(ParserError("failed to parse the ONNX model", ""))
             return False
-        self._network.nodes = [node.op_type for node in model.graph.node]
+        self._network.layers = [Layer(n.name, _TYPES.get(n.op_type, n.op_type.upper())) for n in model.graph.node]
         self._errors += [ParserError(f"no importer for {n.op_type}", n.name) for n in model.graph.node if n.op_type in _REFUSED]
         return not self._errors
 
@@ -122,6 +150,8 @@ class OnnxParser:
 class Builder:
     def __init__(self, logger: Logger) -> None:
         self.logger = logger
+        if __version__ >= "11.4" or _MAJOR < 11:
+            self.num_DLA_cores = int(os.environ.get("FAKE_TENSORRT_DLA_CORES", "0"))
 
     def create_network(self, flags: int = 0) -> Network:
         return Network(flags)
@@ -134,5 +164,7 @@ class Builder:
             os.kill(os.getpid(), signal.SIGKILL)
         if os.environ.get("FAKE_TENSORRT_FAILS"):
             return None
-        plan = {"strongly_typed": network.strongly_typed, "level": config.builder_optimization_level, **config.asked}
+        with open("/proc/self/oom_score_adj") as file:
+            plan = {"oom_score_adj": int(file.read())}
+        plan |= {"strongly_typed": network.strongly_typed, "level": config.builder_optimization_level, **config.asked}
         return HostMemory(json.dumps(plan).encode())
