@@ -1,6 +1,6 @@
 """What each back end will do with each node is told before any long stage runs, from the op tables and nothing else."""
 
-from pathlib import Path
+import dataclasses
 
 import pytest
 import torch
@@ -12,9 +12,9 @@ from edgegen.export.preflight import Action, lowest_precision, preflight, prefli
 from edgegen.generator import Generator
 from edgegen.graph import trace
 from edgegen.op_table import load_op_table
-from edgegen.resources import resource_folder
 from edgegen.spec import Backend, ComponentSpec, Kind, Layout, Precision, TensorSpec
-from edgegen.target import TargetProfile, list_targets, load_target, read_target
+from edgegen.target import TargetProfile, list_targets, load_target
+from edgegen.target_schema import BackendSupport
 
 IMAGE = TensorSpec("image", Kind.IMAGE, (4, 8, 8), Layout.CHW, low=0.0, high=1.0)
 SPEC = ComponentSpec("generator", (IMAGE,), (IMAGE,))
@@ -36,17 +36,10 @@ def generator_with(*layers: nn.Module) -> Generator:
 
 
 @pytest.fixture(scope="module")
-def profiles(tmp_path_factory: pytest.TempPathFactory) -> dict[Backend, TargetProfile]:
-    """One profile per back end: the host's with that back end moved to the front, and without the name of a table."""
-    found = {}
-    text = (resource_folder("targets") / "host.toml").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith(("op_tables", "device", "least_int8_share"))]
-    for backend in Backend:
-        path: Path = tmp_path_factory.mktemp(backend.value) / "host.toml"
-        moved = "\n".join(lines).replace('id = "openvino"', 'id = "moved"').replace(f'id = "{backend.value}"', 'id = "openvino"')
-        path.write_text(moved.replace('id = "moved"', f'id = "{backend.value}"'), encoding="utf-8")
-        found[backend] = read_target(path)
-    return found
+def profiles() -> dict[Backend, TargetProfile]:
+    """One profile per back end: the host's with that back end alone, and without the name of a table."""
+    host, three = load_target("host"), (Precision.F32, Precision.F16, Precision.INT8)
+    return {backend: dataclasses.replace(host, backends=(BackendSupport(backend, three),)) for backend in Backend}
 
 
 def test_a_profile_that_names_no_table_gets_the_usual_one_of_its_back_end(profiles: dict[Backend, TargetProfile]) -> None:
