@@ -78,6 +78,8 @@ def require_exporter(target: TargetProfile) -> None:
 def export_candidates(request: Request, student: Generator, inputs: Inputs, folder: Path) -> list[Artifact]:
     """Export the student into `folder`, in every precision of the recipe or the target, in the form that runs best there."""
     from edgegen.export import export
+    from edgegen.export.flavours import require_taken
+    from edgegen.export.preflight import tables_of
     from edgegen.rewrite import lower
 
     backend, config = request.target.backend, request.recipe.export
@@ -89,6 +91,7 @@ def export_candidates(request: Request, student: Generator, inputs: Inputs, fold
         lowered, facts = _openvino_form(request, lowered, calibration, folder / "trial")
     samples = [adapt(item, student.spec, lowered.spec) for item in calibration]
     made = export(lowered, backend, precisions, samples, folder / backend.value)
+    require_taken(made, tables_of(request.target))
     return [dataclasses.replace(a, facts={**a.facts, **facts}) for a in made]
 
 

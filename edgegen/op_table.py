@@ -14,7 +14,7 @@ from pathlib import Path
 from edgegen.errors import TargetError, nearest
 from edgegen.resources import looks_like_path, resource_names, resource_path
 from edgegen.spec import Backend, Precision
-from edgegen.strict_toml import matching, read_toml
+from edgegen.strict_toml import matching, read_toml, within
 from edgegen.target_schema import Evidence, Source
 
 SCHEMA = "edgegen.op/1"
@@ -136,7 +136,11 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class OpTable:
-    """The rows of one back end and version. `extends` names a table whose rows follow, less those with an id of this one."""
+    """The rows of one back end and version. `extends` names a table whose rows follow, less those with an id of this one.
+
+    `file_operations` are the operations of a .tflite that the engine takes (empty: not known), `most_axes` the most that a tensor
+    there may have.
+    """
 
     id: str = matching(r"[a-z0-9]+([.-][a-z0-9]+)*")
     title: str = matching(r".{1,160}")
@@ -144,6 +148,8 @@ class OpTable:
     backend: Backend | None = None
     extends: str = ""
     notes: tuple[str, ...] = ()
+    file_operations: tuple[str, ...] = matching(r"[A-Z0-9_]{1,40}", ())
+    most_axes: int | None = within(None, low=1, high=8)
     rows: tuple[Row, ...] = ()
     sources: tuple[Source, ...] = ()
 
@@ -185,7 +191,10 @@ def _joined(path: Path, seen: tuple[str, ...]) -> OpTable:
     own, known = {row.id for row in table.rows}, {source.id for source in table.sources}
     rows = (*table.rows, *(row for row in below.rows if row.id not in own))
     sources = (*table.sources, *(source for source in below.sources if source.id not in known))
-    return dataclasses.replace(table, rows=rows, sources=sources, notes=(*table.notes, *below.notes))
+    return dataclasses.replace(
+        table, rows=rows, sources=sources, notes=(*table.notes, *below.notes),
+        file_operations=table.file_operations or below.file_operations, most_axes=table.most_axes or below.most_axes,
+    )  # fmt: skip
 
 
 def _contradictions(table: OpTable, path: Path) -> Iterator[tuple[str, str]]:

@@ -78,9 +78,9 @@ def read_options(arguments: Optional[List[str]]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.engine = options.engine or options.model.with_suffix(".engine")
     memory_mib = options.board_memory_mib or total_memory_mib()
-    options.small_board = memory_mib is not None and memory_mib <= SMALL_BOARD_MIB
-    options.tactic_mib = None
-    if options.small_board:
+    options.small_board, options.tactic_mib = False, None
+    if memory_mib is not None and memory_mib <= SMALL_BOARD_MIB:
+        options.small_board = True
         options.workspace_mib = options.workspace_mib or max(1, memory_mib // 8)
         options.tactic_mib = max(1, memory_mib // 2)
     return options

@@ -16,7 +16,7 @@ _OWN_LAYERS = re.compile(r"litert_layers\.")
 class Operation:
     """One operation in the order of execution. `inputs` and `outputs` are tensor numbers, constants left out of `inputs`.
 
-    `scope` is what ai-edge-quantizer matches its rules against.
+    `scope` is what ai-edge-quantizer matches its rules against, `axes` the most that one of its variable tensors has.
     """
 
     index: int
@@ -26,6 +26,7 @@ class Operation:
     scope: str
     has_int8_weights: bool
     gives_int8: bool
+    axes: int = 0
 
     @property
     def is_layer(self) -> bool:
@@ -63,6 +64,7 @@ def read_operations(content: bytes) -> list[Operation]:
                 scope="".join(graph.Tensors(t).Name().decode() + ";" for t in outputs),
                 has_int8_weights=len(inputs) > 1 and is_int8[1],
                 gives_int8=is_int8[len(inputs)],
+                axes=max(graph.Tensors(t).ShapeLength() for t in (*(i for i in inputs if i in variable), *outputs)),
             )
         )
     return found

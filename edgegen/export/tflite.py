@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgegen.artifact import Artifact, describe_artifact
+from edgegen.export.flavours import refused_by
 from edgegen.export.litert_convert import convert
 from edgegen.export.litert_facts import file_facts, int8_ports
 from edgegen.export.litert_quantize import quantize
@@ -50,7 +51,7 @@ def export_litert(
         }
         if precision is Precision.INT8_FULL:
             settings["int8_ports"] = int8_ports(content, SIGNATURE)
-        facts = file_facts(content, precision)
+        facts = {**file_facts(content, precision), "refused_by": refused_by(content, precision)}
         artifacts.append(
             describe_artifact(
                 folder, backend=Backend.LITERT, precision=precision, entry=entry, io=io, settings=settings, facts=facts
