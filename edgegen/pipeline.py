@@ -16,10 +16,12 @@ from edgegen.errors import StageError
 from edgegen.generator import Generator, load_generator, save_generator
 from edgegen.invariants import check_invariants
 from edgegen.outcome import Outcome
+from edgegen.plan.machine import busy_sentence
 from edgegen.progress import Progress
 from edgegen.reach import latency_model, require_within_reach
 from edgegen.recipe import DistillConfig, Effort, PruneConfig, PruneGoal
 from edgegen.request import Training
+from edgegen.runtime.process_facts import machine_facts
 from edgegen.workspace import Workspace, require_free
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ class Run:
 
         teacher = self.open()
         self._stop_after("load")
+        if self.request.target.local and (busy := busy_sentence(machine_facts())):
+            self.progress.note(f"warning: {busy}")
         student = self.rewrite(teacher)
         for turn in self._turns():
             student = self._prune(student, teacher, turn)

@@ -75,6 +75,8 @@ def _show(made: Plan) -> None:
     }
     columns = [f"{o.number} {o.name}" for o in made.options]
     console.table(f"{made.checkpoint} on {made.target}", ("", *columns), [(name, *cells) for name, cells in rows.items()])
+    for text in made.warnings:
+        console.warning(text)
     console.result("`edgegen compress` with the same options and --option N runs one")
 
 

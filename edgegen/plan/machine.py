@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -24,7 +25,16 @@ _SECONDS = 1.0
 _FIRST_STEPS, _MOST_STEPS = 2, 40
 _HEAVY_MACS = 2e11  # of one step; more is probed with a smaller batch: a probe must not take minutes
 _REFERENCE_S = 0.2
+_LOAD_PER_CORE = 0.5  # and one more: what a machine at rest may show
 _NEVER = 10**9
+
+
+def busy_sentence(facts: Mapping[str, Any]) -> str | None:
+    """Return a warning when other work on the machine of `facts` makes what is measured there too long; None at rest."""
+    load, cores = facts["load_1min"], len(facts["cpu_affinity"] or ()) or 1
+    if load is None or load <= _LOAD_PER_CORE * cores + 1:
+        return None
+    return f"other work is running here (load {load:.1f} on {cores} cores): measured latencies and times are too long"
 
 
 @dataclasses.dataclass(frozen=True)

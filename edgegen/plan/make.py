@@ -14,13 +14,13 @@ from edgegen.errors import RecipeError
 from edgegen.generator import Generator
 from edgegen.graph import count_macs, count_params
 from edgegen.plan.front_options import Choice, Point, choose
-from edgegen.plan.machine import probe_training, reference_macs_per_s
+from edgegen.plan.machine import Probe, busy_sentence, probe_training, reference_macs_per_s
 from edgegen.plan.memory import device_memory_bytes
 from edgegen.plan.model import FrontRow, Option, Plan, plan_key, read_plan, save_plan
 from edgegen.plan.past_runs import Expected, PastRuns, expected_finish_s, expected_ssim, load_past_runs
 from edgegen.plan.size import artifact_bytes
 from edgegen.recipe import DistillConfig
-from edgegen.runtime.process_facts import peak_memory_bytes
+from edgegen.runtime.process_facts import machine_facts, peak_memory_bytes
 from edgegen.spec import Budget, Precision
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def find_option(request: Request, number: int, *, model_for: ModelFor, progress:
 def make_plan(request: Request, *, model_for: ModelFor, progress: Progress) -> Plan:
     """Return the options for `request`. `model_for(request)` gives what estimates latency on its target; a table of
     measured layers is kept in `request.out`. Nothing is trained but for the second that the machine's speed is measured in."""
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), busy_sentence(machine_facts())
     case = _open(request, progress)
     points = _front(case, model_for, progress)
     quality = [_expected(case, point) for point in points]
@@ -86,8 +86,9 @@ def make_plan(request: Request, *, model_for: ModelFor, progress: Progress) -> P
     first_steps_s = time.perf_counter() - started
     progress.note("plan: a second of training for each option, to see how fast this machine is")
     spent = _Spent(first_steps_s, reference_macs_per_s())
+    probes = {choice.index: _probed(case, points[choice.index]) for choice in chosen}  # options may be the same student
     options = tuple(
-        _option(case, number, choice, points[choice.index], quality[choice.index], spent)
+        _option(case, number, choice, points[choice.index], quality[choice.index], spent, probes[choice.index])
         for number, choice in enumerate(chosen, start=1)
     )
     rows = (
@@ -95,8 +96,9 @@ def make_plan(request: Request, *, model_for: ModelFor, progress: Progress) -> P
         for p, q in zip(points, quality, strict=True)
     )
     return Plan(
-        plan_key(request), request.checkpoint.name, request.target.id, case.teacher.family, spent.macs_per_s, options, tuple(rows)
-    )
+        plan_key(request), request.checkpoint.name, request.target.id, case.teacher.family, spent.macs_per_s, options,
+        front=tuple(rows), warnings=() if busy is None else (busy,),
+    )  # fmt: skip
 
 
 def _open(request: Request, progress: Progress) -> _Case:
@@ -168,11 +170,26 @@ def _expected(case: _Case, point: FrontPoint) -> Expected | None:
     )  # fmt: skip
 
 
-def _option(case: _Case, number: int, choice: Choice, point: FrontPoint, expected: Expected | None, spent: _Spent) -> Option:
-    request, teacher, student = case.request, case.teacher, _student(case.rewritten, point)
+@dataclasses.dataclass(frozen=True)
+class _Probed:
+    """An untrained student of the front, and what training it takes here; None for a recipe that does not train."""
+
+    student: Generator
+    probe: Probe | None
+
+
+def _probed(case: _Case, point: FrontPoint) -> _Probed:
+    student = _student(case.rewritten, point)
+    trains = "distill" in case.request.recipe.stages
+    return _Probed(student, probe_training(case.teacher, student, case.config, case.inputs) if trains else None)
+
+
+def _option(
+    case: _Case, number: int, choice: Choice, point: FrontPoint, expected: Expected | None, spent: _Spent, probed: _Probed
+) -> Option:
+    request, teacher, student, probe = case.request, case.teacher, probed.student, probed.probe
     steps, train_s, ram_bytes = 0, 0.0, peak_memory_bytes()
-    if "distill" in request.recipe.stages:
-        probe = probe_training(teacher, student, case.config, case.inputs)
+    if probe is not None:
         steps = steps_for(request.effort, case.config, teacher, point.macs)
         train_s, ram_bytes = probe.start_s + steps * probe.step_s, probe.memory_bytes
     finish = expected_finish_s(

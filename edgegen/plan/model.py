@@ -86,6 +86,7 @@ class Plan:
     macs_per_s: float
     options: tuple[Option, ...]
     front: tuple[FrontRow, ...]
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain JSON object."""
@@ -94,6 +95,7 @@ class Plan:
             **{name: getattr(self, name) for name in ("key", "checkpoint", "target", "family", "macs_per_s")},
             "options": [option.to_json() for option in self.options],
             "front": [dataclasses.asdict(row) for row in self.front],
+            "warnings": list(self.warnings),
         }
 
 
@@ -132,4 +134,4 @@ def read_plan(folder: Path) -> Plan | None:
         return None
     options = tuple(Option.from_json(option) for option in value.pop("options"))
     rows = tuple(FrontRow(**row) for row in value.pop("front"))
-    return Plan(**value, options=options, front=rows)
+    return Plan(**value | {"warnings": tuple(value.get("warnings", ()))}, options=options, front=rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,17 @@ def _write(path: Path, form: str) -> Path:
         case _:
             torch.save(_STATE, path)
     return path
+
+
+def test_tensors_that_were_saved_on_a_gpu_are_read_where_there_is_none(tmp_path: Path) -> None:
+    torch.save(_STATE, tmp_path / "here.pt")
+    with zipfile.ZipFile(tmp_path / "here.pt") as here, zipfile.ZipFile(tmp_path / "gpu.pt", "w") as gpu:
+        for item in here.infolist():  # the place of a tensor is a word in its pickle
+            content = here.read(item)
+            gpu.writestr(item.filename, content.replace(b"X\x03\0\0\0cpu", b"X\x06\0\0\0cuda:0"))
+    assert b"cuda:0" in (tmp_path / "gpu.pt").read_bytes()
+    content = read_checkpoint(tmp_path / "gpu.pt").content
+    assert all(torch.equal(content[key], value) and content[key].device.type == "cpu" for key, value in _STATE.items())
 
 
 @pytest.mark.parametrize("form", ["safetensors", "legacy", "zip"])

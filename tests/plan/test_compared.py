@@ -11,6 +11,7 @@ from torch import nn
 from edgegen.generator import Generator, StageRecord
 from edgegen.graph import trace
 from edgegen.plan.compared import prediction_rows
+from edgegen.plan.machine import busy_sentence
 from edgegen.report.model import PredictionRow
 from edgegen.spec import ComponentSpec, Kind, Layout, TensorSpec
 from edgegen.target import load_target
@@ -60,3 +61,9 @@ def test_a_predicted_latency_is_no_measurement_and_has_no_error(tmp_path: Path) 
 def test_an_uncut_student_was_foretold_nothing_of_its_latency_but_its_size(tmp_path: Path) -> None:
     found = rows(tmp_path, student(), {**INT8, "chosen": True})
     assert "latency" not in found and found["artifact"].error is not None
+
+
+def test_a_machine_that_others_use_is_told_and_one_at_rest_is_not() -> None:
+    busy, rest = ({"load_1min": load, "cpu_affinity": [0, 1]} for load in (8.04, 1.2))
+    assert (busy_sentence(busy) or "").startswith("other work is running here (load 8.0 on 2 cores)")
+    assert busy_sentence(rest) is None and busy_sentence({"load_1min": None, "cpu_affinity": None}) is None

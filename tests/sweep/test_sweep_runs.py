@@ -185,6 +185,27 @@ def test_on_two_ray_workers_of_which_one_is_killed_the_result_is_that_of_a_local
     assert len(bundles) == 2
 
 
+def test_students_that_train_together_are_the_same_after_a_kill_as_on_ray(folder: Path) -> None:
+    running = start(*words(folder, "together", "--training", "shared"))
+    units = folder / "together" / "units"
+    kill_a_worker(
+        running,
+        lambda line: "edgegen.sweep.work" in line and "nest-" in line,
+        lambda: bool(list(units.glob("nest-*.part/run/stages/*.part/distill.training"))),
+    )
+    _, errors = running.communicate(timeout=_LIMIT_S)
+    assert running.returncode == 4 and errors.count("its unit starts again") == 1, errors
+    done = call(*words(folder, "together-ray", "--training", "shared", "--workers", "2", "--ray", "local"))
+    assert done.returncode == 4, done.stderr
+    slow, fast, impossible = table(folder, "together")
+    assert decided_by_the_seed(table(folder, "together-ray")) == decided_by_the_seed([slow, fast, impossible])
+    assert slow["macs"] > fast["macs"] and impossible["note"].startswith("even the narrowest student needs")
+    (student,) = units.glob("intel-n100-0.01ms*/student/generator.json")
+    trained = [stage for stage in json.loads(student.read_text())["lineage"] if stage["stage"] == "distill"]
+    assert [stage["facts"].get("widths") for stage in trained] == [2, None]  # together, then polished alone
+    assert trained[1]["facts"]["steps"] == 6 < trained[0]["facts"]["steps"] == 24
+
+
 def test_a_cluster_that_does_not_answer_is_told_in_one_sentence(folder: Path) -> None:
     done = call(*words(folder, "nowhere", "--ray", "127.0.0.1:1"), timeout_s=60)
     assert done.returncode == 6 and "Traceback" not in done.stderr
