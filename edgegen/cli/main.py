@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from edgegen import __version__
 from edgegen.cli import console
 from edgegen.cli.bench import bench
+from edgegen.cli.calibrate import calibrate
 from edgegen.cli.compress import compress
 from edgegen.cli.cp import cp
 from edgegen.cli.inspect import inspect
@@ -47,7 +48,7 @@ app = typer.Typer(
     name="edgegen", cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
     help="Trained image generators in real time on small devices.",
 )  # fmt: skip
-for command in (plan, compress, sweep, inspect, preflight, run, bench, report, targets, cp):
+for command in (plan, compress, sweep, inspect, preflight, calibrate, run, bench, report, targets, cp):
     app.command()(command)
 
 

@@ -11,7 +11,8 @@ from edgegen.spec import ComponentSpec, Kind
 from edgegen.strict_toml import matching, read_toml, required, within
 
 _SCHEMA = "edgegen.calibration/1"
-_AUTO = {Kind.IMAGE: "photos", Kind.LABEL_MAP: "label-maps"}
+_AUTO = {Kind.IMAGE: "photos", Kind.LABEL_MAP: "label-maps", Kind.CLASS: "class-latents", Kind.TOKENS: "prompts"}
+_DRAWN = (Kind.LATENT, Kind.CLASS)  # from seeds, without data
 PICTURES = (Kind.IMAGE, Kind.LABEL_MAP)
 """The kinds of input that come from picture files."""
 
@@ -82,12 +83,12 @@ class CalibrationSet:
 def load_calibration(name_or_path: str, spec: ComponentSpec) -> CalibrationSet:
     """Return the set called `name_or_path`, or for "auto" the one for the inputs of `spec`; RecipeError if it does not fit."""
     kinds = [tensor.kind for tensor in spec.inputs]
-    wanted = next((kind for kind in kinds if kind in PICTURES), Kind.LATENT)
+    wanted = next((kind for kind in (*PICTURES, Kind.TOKENS, Kind.CLASS) if kind in kinds), Kind.LATENT)
     if name_or_path == "auto":
         name_or_path = _AUTO.get(wanted, "latents")
     path = find_file("calibration", name_or_path, error=RecipeError)
     calibration = read_toml(path, CalibrationSet, schema=_SCHEMA, error=RecipeError)
-    if calibration.kind is not wanted:
+    if calibration.kind is not wanted and not (wanted is Kind.CLASS and calibration.kind is Kind.LATENT):
         takes = ", ".join(kind.value for kind in kinds)
         fact = f"{path}: calibration '{calibration.name}' is for {calibration.kind.value} inputs, the generator takes {takes}"
         raise RecipeError(fact, hint="use calibration 'auto'")
@@ -96,13 +97,15 @@ def load_calibration(name_or_path: str, spec: ComponentSpec) -> CalibrationSet:
 
 
 def _check(calibration: CalibrationSet, where: str) -> None:
-    if calibration.kind not in (*PICTURES, Kind.LATENT):
-        raise RecipeError(f"{where}: kind is '{calibration.kind.value}'", hint="known: image, label_map, latent")
-    if (calibration.source is Origin.RANDOM) != (calibration.kind is Kind.LATENT):
-        hint = "source = 'random' belongs to kind = 'latent'; ranges calibrated on random pictures are wrong"
+    if calibration.kind is Kind.NOISE:
+        raise RecipeError(f"{where}: kind is '{calibration.kind.value}'", hint="known: image, label_map, latent, class, tokens")
+    if (calibration.source is Origin.RANDOM) != (calibration.kind in _DRAWN):
+        hint = "source = 'random' belongs to kind = 'latent' or 'class'; ranges calibrated on random pictures are wrong"
         raise RecipeError(
             f"{where}: source '{calibration.source.value}' does not give {calibration.kind.value} inputs", hint=hint
         )
+    if calibration.kind is Kind.TOKENS and calibration.source is not Origin.FOLDER:
+        raise RecipeError(f"{where}: prompts are not drawn", hint="source = 'folder', with prompts.txt and tokenizer.json in it")
     if calibration.darken and calibration.kind is not Kind.IMAGE:
         raise RecipeError(f"{where}: [darken] is for kind = 'image'", hint="delete the section")
     intervals = {"augment.zoom": calibration.augment.zoom}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgegen.data.calibration import PICTURES, CalibrationSet, Origin, load_calibration
 from edgegen.data.gallery import Gallery, open_gallery
+from edgegen.data.prompts import Prompts, PromptSource, open_prompts
 from edgegen.data.sources import DrawnSource, PictureSource, Source
 from edgegen.errors import DataError
 from edgegen.recipe import AugmentConfig
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 
+_COUNTED = (PictureSource, PromptSource)
 _DRAWN_POOL = 1024  # a view of inputs that are drawn, not photographed
 
 
@@ -67,7 +69,7 @@ class Inputs(Protocol):
 
 
 def open_inputs(spec: ComponentSpec, folder: Path | None, *, calibration: str, seed: int, held_out: int) -> Inputs:
-    """Return the inputs for `spec`: pictures from `folder` where it takes pictures, latents and classes drawn from `seed`.
+    """Return the inputs for `spec`: pictures or prompts from `folder`, latents and classes from `seed`.
 
     `calibration` is "auto", a name from calibration/ or a path. At most `held_out` pictures are held out. Raises DataError for
     a folder or a picture that cannot be used, RecipeError for a calibration file that does not fit.
@@ -78,20 +80,23 @@ def open_inputs(spec: ComponentSpec, folder: Path | None, *, calibration: str, s
     if len(pictures) > 1:
         names = ", ".join(tensor.name for tensor in pictures)
         raise DataError(f"the generator takes several pictures ({names}); one folder cannot give them", hint="not supported yet")
-    gallery = None
+    gallery, prompts = None, None
     sources: list[Source] = []
     for index, tensor in enumerate(spec.inputs):
         if tensor.kind is Kind.TOKENS:
-            raise DataError(f"input '{tensor.name}' takes tokens; there is no source for them", hint="not supported yet")
-        if tensor.kind in PICTURES:
+            prompts = open_prompts(folder, tensor)
+            sources.append(PromptSource(prompts, tensor, seed=seed, held_out=held_out))
+        elif tensor.kind in PICTURES:
             scale = _upscale(spec, tensor)
             side = max(256, 2 * scale * max(tensor.height, tensor.width))
             gallery = open_gallery(tensor, folder, settings, smallest_side=side)
             sources.append(PictureSource(gallery, tensor, settings, scale=scale, seed=seed, held_out=held_out))
         else:
-            sources.append(DrawnSource(tensor, seed=seed, index=index))
-    digest = _digest(spec, settings, gallery, (seed, held_out))
-    return _SourceInputs(tuple(sources), settings, seed, digest, _describe(settings, gallery, folder, sources))
+            sources.append(DrawnSource(tensor, seed=seed, index=index, in_turn=settings.kind is Kind.CLASS))
+    files = [*(gallery.files if gallery else []), *(prompts.files if prompts else [])]
+    digest = _digest(spec, settings, files, (seed, held_out))
+    described = _describe_prompts(prompts, sources) if prompts else _describe(settings, gallery, folder, sources)
+    return _SourceInputs(tuple(sources), settings, seed, digest, described)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +142,7 @@ class _SourceInputs:
 
     def _pictures(self) -> int:
         """Return how many pictures are trained on; without pictures, how many latents a view stands for."""
-        return min([source.training_count for source in self.sources if isinstance(source, PictureSource)] or [_DRAWN_POOL])
+        return min([source.training_count for source in self.sources if isinstance(source, _COUNTED)] or [_DRAWN_POOL])
 
     def held_out(self, count: int) -> list[tuple[np.ndarray, ...]]:
         return [tuple(source.held_out(i) for source in self.sources) for i in range(self._available(count))]
@@ -145,7 +150,7 @@ class _SourceInputs:
     def calibration(self, count: int | None = None) -> list[tuple[np.ndarray, ...]]:
         wanted = self.settings.count if count is None else count
         for source in self.sources:
-            if isinstance(source, PictureSource):
+            if isinstance(source, _COUNTED):
                 wanted = min(wanted, source.training_count)
         return [tuple(source.calibration(i, wanted) for source in self.sources) for i in range(wanted)]
 
@@ -168,16 +173,21 @@ def _upscale(spec: ComponentSpec, tensor: TensorSpec) -> int:
     return scale if scale * tensor.width == output.width else 1
 
 
-def _digest(spec: ComponentSpec, settings: CalibrationSet, gallery: Gallery | None, numbers: tuple[int, int]) -> str:
+def _digest(spec: ComponentSpec, settings: CalibrationSet, files: list[tuple[str, str]], numbers: tuple[int, int]) -> str:
     document = {
         "inputs": [tensor.to_json() for tensor in spec.inputs],
         "outputs": [tensor.shape for tensor in spec.outputs],
         "calibration": dataclasses.asdict(settings),
         "seed": numbers[0],
         "held_out": numbers[1],
-        "files": gallery.files if gallery else [],
+        "files": files,
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _describe_prompts(prompts: Prompts, sources: list[Source]) -> str:
+    source = next(s for s in sources if isinstance(s, PromptSource))
+    return f"{len(prompts)} prompts: {source.training_count} to train, {source.limit} held out"
 
 
 def _describe(settings: CalibrationSet, gallery: Gallery | None, folder: Path | None, sources: list[Source]) -> str:

@@ -149,12 +149,12 @@ class PictureSource:
 
 
 class DrawnSource:
-    """Latents, noise and class ids: drawn from seeds, no data needed."""
+    """Latents, noise and class ids: drawn from seeds, no data needed. `in_turn`: the classes calibrate one by one."""
 
     limit: int | None = None
 
-    def __init__(self, tensor: TensorSpec, *, seed: int, index: int) -> None:
-        self._tensor, self._seed, self._index = tensor, seed, index
+    def __init__(self, tensor: TensorSpec, *, seed: int, index: int, in_turn: bool = False) -> None:
+        self._tensor, self._seed, self._index, self._in_turn = tensor, seed, index, in_turn
         if tensor.kind is Kind.CLASS and not _is_one_hot(tensor) and tensor.high is None:
             fact = f"input '{tensor.name}' takes a class id but does not say how many classes there are"
             raise DataError(fact, hint="the spec's 'high' is the largest id")
@@ -188,7 +188,19 @@ class DrawnSource:
 
     def calibration(self, position: int, count: int) -> np.ndarray:
         """Return an input from seeds that are never held out."""
+        if self._in_turn and self._tensor.kind is Kind.CLASS:
+            return self._class(position)
         return self._draw(_HALF_SEEDS + position)
+
+    def _class(self, position: int) -> np.ndarray:
+        """Return class number `position`, counted round and round, batch axis 1."""
+        import numpy as np
+
+        tensor = self._tensor
+        if _is_one_hot(tensor):
+            return np.eye(tensor.shape[0], dtype=tensor.dtype)[[position % tensor.shape[0]]]
+        low, high = int(tensor.low or 0), int(tensor.high or 0)
+        return np.full((1, *tensor.shape), low + position % (high - low + 1), dtype=tensor.dtype)
 
     def _draw(self, position: int) -> np.ndarray:
         from edgegen.runtime.latents import draw

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgegen.errors import ExportError
-from edgegen.export.onnx_graph import makers
-from edgegen.export.onnx_ranges import histograms, least_error_bound, outputs, percentile_bound, psnr_db
+from edgegen.export.onnx_graph import constants, makers
+from edgegen.export.onnx_ranges import histograms, outputs, psnr_db
 from edgegen.export.qdq import LEVELS, WEIGHTED, insert_qdq, quantizable, quantized_edges
+from edgegen.ranges import Estimator, LearnedRange, estimate_range, picture_driven, weight_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx
 
-PERCENT = 99.99
+_PICTURE_DRIVEN = "picture-driven"
 _JUDGES = 8
+_MOST_TRIES = 24  # of single ranges: a network of 16 layers took 40 s of one core with 100, and gained 0.1 dB more
+_WORTH_A_RANGE_DB = 0.02
 _WORTH_DB = 1.0
 _ENOUGH_DB = 45.0  # 8-bit pictures: one level of error everywhere is about 48 dB; more buys nothing that can be seen
 
@@ -27,7 +30,8 @@ _ENOUGH_DB = 45.0  # 8-bit pictures: one level of error everywhere is about 48 d
 class Int8Choice:
     """The int8 model that was chosen, its PSNR in dB to the float model, and every form tried with its PSNR.
 
-    `ranges` is "min-max", "percentile" or "least-error"; `kept_float` names the weighted layers that stay in float because
+    `ranges` is the estimator that served best for all tensors, "learned", or "picture-driven" where changing single ones of it
+    served better still; `kept_float` names the weighted layers that stay in float because
     the pictures gain 1 dB by it.
     """
 
@@ -39,10 +43,16 @@ class Int8Choice:
     tried: Mapping[str, float]
 
 
-def choose_int8(model: onnx.ModelProto, peaks: Mapping[str, float], samples: list[dict[str, np.ndarray]]) -> Int8Choice:
+def choose_int8(
+    model: onnx.ModelProto,
+    peaks: Mapping[str, float],
+    samples: list[dict[str, np.ndarray]],
+    learned: Sequence[LearnedRange] = (),
+) -> Int8Choice:
     """Return the best int8 form of the float32 `model`, judged on up to eight of the calibration samples.
 
-    Raises ExportError when the generator has no layer that runs in int8.
+    `learned` are ranges from quantisation-aware training: one more way to set them. Raises ExportError when the generator has no
+    layer that runs in int8.
     """
     nodes = quantizable(model)
     if not nodes:
@@ -57,15 +67,22 @@ def choose_int8(model: onnx.ModelProto, peaks: Mapping[str, float], samples: lis
         return tried[label], candidate
 
     options = _bounds(model, nodes, peaks, samples)
+    if learned:
+        options["learned"] = options[Estimator.MIN_MAX.value] | _learned_bounds(model, nodes, learned)
     judged = {name: judge(name, nodes, bounds) for name, bounds in options.items()}
     ranges = max(judged, key=lambda name: judged[name][0])
-    best, made = judged[ranges]
+    (best, made), bounds = judged[ranges], options[ranges]
+    if best < _ENOUGH_DB:
+        found = _picture_driven(options, lambda tensors: judge(_PICTURE_DRIVEN, nodes, tensors)[0])
+        level, candidate = judge(_PICTURE_DRIVEN, nodes, found)
+        if level > best:
+            ranges, best, made, bounds = _PICTURE_DRIVEN, level, candidate, found
     kept: list[str] = []
     for label, group in _doubtful(model, nodes).items():
         fewer = [name for name in nodes if name not in {*kept, *group}]
         if best >= _ENOUGH_DB or not fewer or set(group) <= set(kept):
             continue
-        level, candidate = judge(f"{ranges}, {label} in float", fewer, options[ranges])
+        level, candidate = judge(f"{ranges}, {label} in float", fewer, bounds)
         if level > best + _WORTH_DB:
             best, made = level, candidate
             kept.extend(name for name in group if name not in kept)
@@ -75,15 +92,38 @@ def choose_int8(model: onnx.ModelProto, peaks: Mapping[str, float], samples: lis
 def _bounds(
     model: onnx.ModelProto, nodes: list[str], peaks: Mapping[str, float], samples: list[dict[str, np.ndarray]]
 ) -> dict[str, dict[str, float]]:
-    """Return the ways to set the largest |x| of each tensor that becomes int8, by name."""
+    """Return the ways to set the largest |x| of each tensor that becomes int8, by the name of the estimator."""
     _, owners = quantized_edges(model, nodes)
     highest = {name: peaks[name] for name in owners}
-    counts = histograms(model, highest, samples)
+    seen = histograms(model, highest, samples)
     return {
-        "min-max": highest,
-        "percentile": highest | {name: percentile_bound(count, highest[name], PERCENT) for name, count in counts.items()},
-        "least-error": highest | {name: least_error_bound(count, highest[name], LEVELS) for name, count in counts.items()},
+        way.value: highest | {name: estimate_range(one, way, levels=LEVELS)[1] for name, one in seen.items()} for way in Estimator
     }
+
+
+def _learned_bounds(model: onnx.ModelProto, nodes: list[str], learned: Sequence[LearnedRange]) -> dict[str, float]:
+    """Return the learned bounds of the tensors that `nodes` read, found by the weights of the layers."""
+    by_weight = {one.weight_digest: max(-one.low, one.high) for one in learned}
+    values, bounds = constants(model), dict[str, float]()
+    for node in (node for node in model.graph.node if node.name in set(nodes)):
+        bound = by_weight.get(weight_digest(values[node.input[1]]))
+        if bound is not None:
+            bounds[node.input[0]] = max(bound, bounds.get(node.input[0], 0.0))
+    return bounds
+
+
+def _picture_driven(
+    options: Mapping[str, Mapping[str, float]], judge: Callable[[Mapping[str, float]], float]
+) -> dict[str, float]:
+    """Return a bound per tensor, each from the option that harms the picture least."""
+    ways = [{name: (-bound, bound) for name, bound in bounds.items()} for bounds in options.values()]
+    chosen, _, _ = picture_driven(
+        ways,
+        lambda ranges: judge({name: high for name, (_, high) in ranges.items()}),
+        most_tries=len(ways) + _MOST_TRIES,
+        worth=_WORTH_A_RANGE_DB,
+    )
+    return {name: high for name, (_, high) in chosen.items()}
 
 
 def _doubtful(model: onnx.ModelProto, nodes: list[str]) -> dict[str, list[str]]:

@@ -9,12 +9,12 @@ import numpy as np
 
 from edgegen.errors import ExportError
 from edgegen.export.onnx_graph import element_types, to_bytes
+from edgegen.ranges import Histogram, histogram, merged
 
 if TYPE_CHECKING:
     import onnx
 
 _FETCH_BYTES = 256 << 20
-_BINS = 4096
 
 
 def session(model: onnx.ModelProto) -> Any:
@@ -54,33 +54,13 @@ def peaks(model: onnx.ModelProto, samples: list[dict[str, np.ndarray]]) -> dict[
 
 def histograms(
     model: onnx.ModelProto, highest: Mapping[str, float], samples: list[dict[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
-    """Return for every tensor of `highest` (its max |x|) how its |x| spread over 4,096 equal bins from 0 to that maximum."""
-    counts = {name: np.zeros(_BINS, dtype=np.int64) for name, peak in highest.items() if peak > 0}
-    for name, value in _tensors(model, list(counts), samples):
-        bins = np.abs(value).ravel() * (_BINS / highest[name])
-        counts[name] += np.bincount(np.minimum(bins.astype(np.int64), _BINS - 1), minlength=_BINS)
-    return counts
-
-
-def percentile_bound(counts: np.ndarray, peak: float, percent: float) -> float:
-    """Return the |x| that `percent` of the values stay under, from their histogram over [0, peak]."""
-    enough = int(np.searchsorted(np.cumsum(counts), counts.sum() * percent / 100.0))
-    return peak * min(enough + 1, _BINS) / _BINS
-
-
-def least_error_bound(counts: np.ndarray, peak: float, levels: int) -> float:
-    """Return the bound at which rounding to `levels` steps and clipping above it have the least mean squared error together."""
-    centres = (np.arange(_BINS) + 0.5) * (peak / _BINS)
-    best, least = peak, np.inf
-    for share in np.linspace(0.1, 1.0, 91):
-        bound = float(peak * share)
-        clipped = np.square(np.maximum(centres - bound, 0.0))
-        rounded = np.where(centres <= bound, (bound / levels) ** 2 / 12, 0.0)
-        error = float(((clipped + rounded) * counts).sum())
-        if error < least:
-            best, least = bound, error
-    return best
+) -> dict[str, Histogram]:
+    """Return for every tensor of `highest` (its max |x|) how its |x| spread from 0 to that maximum."""
+    seen: dict[str, Histogram] = {}
+    for name, value in _tensors(model, [name for name, peak in highest.items() if peak > 0], samples):
+        found = histogram(np.abs(value), 0.0, highest[name])
+        seen[name] = merged([seen[name], found]) if name in seen else found
+    return seen
 
 
 def psnr_db(results: list[list[np.ndarray]], references: list[list[np.ndarray]]) -> float:

@@ -197,7 +197,7 @@ def test_a_folder_that_cannot_serve_is_refused(tmp_path: Path, photos: Path) -> 
 def test_inputs_without_a_source_are_refused_by_name(photos: Path) -> None:
     with pytest.raises(DataError, match="'x' has 4 channels"):
         opened(component(image(32, channels=4)), photos)
-    with pytest.raises(DataError, match="'t' takes tokens"):
+    with pytest.raises(DataError, match=r"takes prompts \('t'\) and no folder"):
         opened(component(TensorSpec("t", Kind.TOKENS, (77,), Layout.D, "int64")))
     with pytest.raises(DataError, match="several pictures"):
         opened(component(image(32), image(32, name="x2")), photos)
@@ -248,9 +248,11 @@ def test_classes_are_drawn_as_ids_or_one_hot() -> None:
 
 
 @pytest.mark.parametrize("name", resource_names("calibration"))
-def test_a_built_in_calibration_set_works_for_its_kind(name: str, photos: Path, shared_images: Path) -> None:
+def test_a_built_in_calibration_set_works_for_its_kind(name: str, photos: Path, shared_images: Path, prompt_folder: Path) -> None:
     spec, folder = {
         "latents": (component(TensorSpec("c", Kind.CLASS, (4,), Layout.D)), None),
+        "class-latents": (component(LATENT.inputs[0], TensorSpec("c", Kind.CLASS, (4,), Layout.D)), None),
+        "prompts": (component(TensorSpec("t", Kind.TOKENS, (6,), Layout.D, "int64")), prompt_folder),
         "label-maps": (LABELS, shared_images / "street_test_labels"),
         "synthetic-photos": (PHOTO, None),
     }.get(name, (PHOTO, photos))
