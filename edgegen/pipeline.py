@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgegen.effort import batch_for, polished, shortened, steps_for, takes_crops
-from edgegen.errors import StageError
+from edgegen.errors import StageError, require
 from edgegen.generator import Generator, load_generator, save_generator
 from edgegen.invariants import check_invariants
 from edgegen.outcome import Outcome
@@ -98,6 +98,8 @@ class Run:
             require_free(request.out)  # the workspace would refuse too, after loading
         require_loss_files(request)
         require_one_goal(request)
+        if request.log_dir is not None and self.has("distill"):
+            require("torch.utils.tensorboard", extra="tensorboard")
         teacher = self._load()
         require_exportable(teacher, request.target)
         if request.goes_to("export"):
@@ -237,11 +239,16 @@ class Run:
             "distill", self.distill_settings(config, steps), student,
             lambda folder: distill(
                 student, config, teacher=teacher, inputs=self.inputs, steps=steps, seed=request.seed,
-                work_dir=folder, progress=self.progress, log_dir=request.log_dir, discriminator=adversary,
+                work_dir=folder, progress=self.progress, log_dir=self._log_dir(student), discriminator=adversary,
                 perceptual=judge,
             ),
             is_last=turn.is_last,
         )  # fmt: skip
+
+    def _log_dir(self, student: Generator) -> Path | None:
+        """Return where TensorBoard writes; a training after another has a folder of its own, because steps start anew."""
+        earlier = sum(record.stage == "distill" for record in student.lineage)
+        return self.request.log_dir / f"turn-{earlier + 1}" if self.request.log_dir and earlier else self.request.log_dir
 
     def distill_settings(self, config: DistillConfig, steps: int) -> dict[str, Any]:
         """Return what a training depends on beside the generators and the inputs."""

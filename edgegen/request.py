@@ -14,6 +14,8 @@ from edgegen.spec import Budget, Precision, parse_bytes, parse_resolution, parse
 from edgegen.support import require_offered
 from edgegen.target import TargetProfile, resolve_target, with_backend
 
+_SEEDS = 2**63  # what torch and numpy both take
+
 
 class Training(str, enum.Enum):
     """Whether the students of a sweep train each on its own, or all at once on weights that they share."""
@@ -66,8 +68,12 @@ class Request:
 
 def make_request(checkpoint: Path, *, target: str, recipe: str, out: Path | None, **options: Any) -> Request:
     """Read the strings of a command line into a Request. Raises the error of the first value that is not one."""
-    if not checkpoint.exists():
-        raise CheckpointError(f"{checkpoint} does not exist", hint=_neighbour(checkpoint))
+    for path in (checkpoint, options.get("discriminator"), options.get("perceptual")):
+        if path is not None and not path.exists():
+            raise CheckpointError(f"{path} does not exist", hint=_neighbour(path))
+    seed = options.get("seed", 0)
+    if not 0 <= seed < _SEEDS:
+        raise RecipeError(f"--seed {seed} is out of range", hint=f"give a number from 0 to {_SEEDS - 1}")
     profile, frame_budget_s = resolve_target(target)
     backend = options.pop("backend", None)
     if backend is not None:
@@ -87,8 +93,11 @@ def make_request(checkpoint: Path, *, target: str, recipe: str, out: Path | None
         if options[name] is not None and options[name] not in STAGES:
             raise RecipeError(f"'{options[name]}' is not a stage", hint=nearest(options[name], STAGES))
     read, until = load_recipe(recipe), options["until"]
-    if until is not None and until not in read.stages:
-        raise RecipeError(f"--until {until}: the recipe '{read.name}' has no such stage", hint="it has " + ", ".join(read.stages))
+    for option, stage in (("--from", options["start"]), ("--until", until)):
+        if stage is not None and stage not in read.stages:
+            raise RecipeError(
+                f"{option} {stage}: the recipe '{read.name}' has no such stage", hint="it has " + ", ".join(read.stages)
+            )
     require_offered(profile.backend, tuple(Precision(precision) for precision in read.export.precisions))
     return Request(
         checkpoint=checkpoint,
@@ -102,7 +111,8 @@ def make_request(checkpoint: Path, *, target: str, recipe: str, out: Path | None
 
 
 def require_loss_files(request: Request) -> None:
-    """Raise RecipeError when the run will distill with a loss whose network the recipe wants and no file brings."""
+    """Raise RecipeError when the run will distill with a loss whose network the recipe wants and no file brings, or with a
+    network that no loss of the recipe uses."""
     distill = request.recipe.distill
     if "distill" not in request.recipe.stages or not request.goes_to("distill"):
         return
@@ -110,6 +120,13 @@ def require_loss_files(request: Request) -> None:
         raise RecipeError("losses.adversarial is set but there is no discriminator", hint="give its checkpoint, or set it to 0")
     if distill.losses.perceptual and request.perceptual is None:
         raise RecipeError("losses.perceptual is set but there is no network", hint="give its weights: --perceptual FILE")
+    if request.discriminator is not None and not distill.losses.adversarial:
+        raise RecipeError(
+            f"a discriminator is given but the recipe '{request.recipe.name}' has no adversarial loss",
+            hint="set [distill.losses] adversarial, as in 0.05, in a recipe of your own (`edgegen cp recipes/balanced .`)",
+        )
+    if request.perceptual is not None and not (distill.losses.perceptual or distill.losses.gram):
+        raise RecipeError("a perceptual network is given but no loss uses it", hint="set losses.perceptual or losses.gram")
 
 
 def require_one_goal(request: Request) -> None:

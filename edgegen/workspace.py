@@ -44,8 +44,11 @@ class Workspace:
         self._finished: dict[str, Path] = {}
         if rank == 0 and not (resume or redo_from):
             require_free(out)
-        with storage_errors(out):
-            self._stages.mkdir(parents=True, exist_ok=True)
+        try:
+            with storage_errors(out):
+                self._stages.mkdir(parents=True, exist_ok=True)
+        except OSError as error:  # whatever a file system says to a new folder, as /proc does
+            raise StorageError(f"{out} cannot be written: {error.strerror}", hint="choose another folder with --out") from error
 
     def begin(self, inputs: Mapping[str, Any]) -> None:
         """Start the chain of keys from what the run depends on: checkpoint, data, target, seed."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edgegen.errors import CheckpointError, EdgegenError, RecipeError, TargetError
-from edgegen.request import Request, make_request, require_one_goal
+from edgegen.request import Request, make_request, require_loss_files, require_one_goal
 from edgegen.spec import parse_bytes, parse_resolution, parse_seconds
 
 NOTHING = dict.fromkeys(("latency", "fps", "max_size", "max_memory", "min_ssim", "resolution", "start", "until"))
@@ -65,6 +65,13 @@ def test_a_latency_that_is_given_overrules_the_alias(checkpoint: Path) -> None:
         pytest.param({"fps": float("nan")}, RecipeError, ("--fps nan",), id="frames that are no number"),
         pytest.param({"fps": float("inf")}, RecipeError, ("--fps inf",), id="endless frames"),
         pytest.param({"min_ssim": float("nan")}, RecipeError, ("--min-ssim nan",), id="a floor that is no number"),
+        pytest.param({"seed": -1}, RecipeError, ("--seed -1", "0 to"), id="negative seed"),
+        pytest.param({"seed": 10**20}, RecipeError, ("--seed 1", "0 to"), id="endless seed"),
+        pytest.param(
+            {"start": "distill", "recipe": "export-only"}, RecipeError, ("--from distill", "it has load"), id="from, not there"
+        ),
+        pytest.param({"discriminator": Path("d.pt")}, CheckpointError, ("d.pt does not exist",), id="no discriminator file"),
+        pytest.param({"perceptual": Path("vgg.pt")}, CheckpointError, ("vgg.pt does not exist",), id="no perceptual file"),
         pytest.param({"fps": -30.0}, RecipeError, ("--fps -30",), id="negative frames"),
         pytest.param({"latency": "33"}, RecipeError, ("'33'", "33ms"), id="latency without unit"),
         pytest.param({"max_size": "4MB"}, RecipeError, ("'4MB'", "4MiB"), id="ambiguous size"),
@@ -82,6 +89,13 @@ def test_a_wrong_value_is_named_with_the_way_out(
         ask(checkpoint, **options)
     told = f"{caught.value.message} {caught.value.hint}"
     assert all(word in told for word in words), told
+
+
+@pytest.mark.parametrize(("option", "words"), [("discriminator", "no adversarial loss"), ("perceptual", "no loss uses it")])
+def test_a_network_that_no_loss_uses_is_refused_before_anything_runs(checkpoint: Path, option: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        require_loss_files(ask(checkpoint, **{option: checkpoint}))
+    require_loss_files(ask(checkpoint, until="prune", **{option: checkpoint}))  # it is not asked for before distillation
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ class RayWorkers:
         try:
             _knock(address)
             self._ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error", **own)
-        except (OSError, ValueError, RuntimeError) as error:
+        except RecipeError:
+            raise
+        except Exception as error:  # Ray raises bare ones, as when a cluster does not start in time
             raise RecipeError(
                 f"--ray {address}: no cluster answers ({error})", hint="start one with `ray start --head`, or give --ray local"
             ) from error
@@ -43,7 +45,7 @@ class RayWorkers:
         """Start a unit that goes on from the finished unit `after`."""
         shared = None if after is None else self._put(after.key, lambda: read_files(self._store.folder(after)))
         names = {name: str(unit.job[name]) for name in FILE_OPTIONS if _file_part(unit.job, name) is not None}
-        given = self._put(str([sorted(names.items()), unit.job["points"]]), lambda: _given_files(unit.job))
+        given = self._put(str([sorted(names.items()), unit.job["points"]]), lambda: given_files(unit.job))
         self._running[self._task.remote(dict(unit.job), given, shared, self._threads)] = unit
 
     def wait(self) -> tuple[Unit, str | None]:
@@ -115,7 +117,8 @@ def _file_part(job: Mapping[str, Any], name: str) -> Path | None:
     return Path(text) if text and Path(text).is_absolute() else None
 
 
-def _given_files(job: Mapping[str, Any]) -> dict[str, bytes]:
+def given_files(job: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the contents of all files that a job names, by option and name."""
     found = {name: path for name in FILE_OPTIONS if (path := _file_part(job, name)) is not None}
     found |= {f"point-{i}": Path(target) for i, (target, _) in enumerate(job["points"]) if Path(target).is_absolute()}
     return {f"{name}/{path.name}": path.read_bytes() for name, path in found.items()}

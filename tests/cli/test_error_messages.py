@@ -12,7 +12,7 @@ import torch
 from pipeline_runs import call
 
 from edgegen.errors import StorageError
-from edgegen.workspace import storage_errors
+from edgegen.workspace import Workspace, storage_errors
 
 _BLOCKING = """
 import sys
@@ -229,6 +229,11 @@ def test_what_libraries_say_on_a_full_disk_is_understood(tmp_path: Path, words: 
         raise RuntimeError(words)
     with pytest.raises(RuntimeError, match="a bug"), storage_errors(tmp_path):
         raise RuntimeError("a bug")
+
+
+def test_a_place_where_no_folder_can_be_made_is_named() -> None:
+    with pytest.raises(StorageError, match="/proc/nowhere cannot be written"):
+        Workspace(Path("/proc/nowhere"), resume=False)
 
 
 def test_a_place_that_is_no_folder_is_named(folder: Path) -> None:
