@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from edgegen.artifact import Artifact
 from edgegen.errors import MissingExtraError
-from edgegen.latency import LatencyModel, Roofline, estimate
+from edgegen.latency import LatencyModel, MeasuredTable, Roofline, estimate
 from edgegen.pictures import adapt
 from edgegen.quantize.gate import Candidate, Decision, Floors, decide
 from edgegen.recipe import Choice
@@ -151,6 +151,39 @@ def time_artifacts(artifacts: Sequence[Artifact], samples: Sequence[tuple[np.nda
     finally:
         for runner in runners:
             runner.close()
+
+
+def whole_timer(request: Request, inputs: Inputs, model: LatencyModel) -> Callable[[Generator], float] | None:
+    """Return what times a student as a whole, in seconds, where there is a budget to meet on this machine; None elsewhere.
+
+    The student is exported as it will be, in the fastest precision; `model` keeps what was measured.
+    """
+    if request.prune_to_s is None or not isinstance(model, MeasuredTable):
+        return None
+    calibration = inputs.calibration(2)  # what the values are does not change the time
+
+    def seconds(student: Generator) -> float:
+        from edgegen.graph import example_inputs
+        from edgegen.prune.work import layer_works
+
+        works = layer_works(student.module, example_inputs(student.spec)).values()
+        return model.whole(works, lambda: _whole_s(request, student, calibration))
+
+    return seconds
+
+
+def _whole_s(request: Request, student: Generator, calibration: Sequence[Any]) -> float:
+    import tempfile
+
+    from edgegen.export import export
+    from edgegen.rewrite import lower
+
+    precision = fastest(request.target.precisions)
+    with tempfile.TemporaryDirectory() as folder:
+        form, _ = _openvino_form(request, lower(student, Backend.OPENVINO), list(calibration), Path(folder) / "trial")
+        samples = [adapt(item, student.spec, form.spec) for item in calibration]
+        (artifact,) = export(form, Backend.OPENVINO, (precision,), samples, Path(folder) / "whole")
+        return time_artifacts([artifact], samples[:1], request.target.threads)[0]
 
 
 def judge(

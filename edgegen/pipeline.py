@@ -163,7 +163,7 @@ class Run:
             return generator
         if self.request.nest is not None:
             return self._from_nest(self.request.nest, generator)
-        from edgegen.candidates import peaks
+        from edgegen.candidates import peaks, whole_timer
         from edgegen.prune import prune
 
         request, config, budget_s = self.request, self.prune_config(), self.request.prune_to_s
@@ -181,10 +181,12 @@ class Run:
         }
 
         def run(_: Path) -> Generator:
+            model = latency_model(request)
             student = prune(
-                generator, config, model=latency_model(request), budget_s=budget_s,
+                generator, config, model=model, budget_s=budget_s,
                 channel_multiple=request.target.channel_multiple, samples=self.samples(teacher), teacher=teacher,
                 seed=request.seed, way=turn.way,
+                measure=whole_timer(request, self.inputs, model) if turn.is_last else None,
             )  # fmt: skip
             facts = student.lineage[-1].facts
             if request.prune_to_s is not None:

@@ -66,6 +66,18 @@ class MeasuredTable:
         self._fill([line for form in forms for line in form])
         return min(sum(self._net_s(line) for line in form) for form in forms)
 
+    def whole(self, works: Iterable[LayerWork], measure: Callable[[], float]) -> float:
+        """Return the seconds of the generator that consists of `works`, from the table or by `measure` now.
+
+        Kept like a layer, so that a run that is resumed decides as the one that was interrupted.
+        """
+        key = f"whole {hashlib.sha256(repr(tuple(works)).encode()).hexdigest()[:16]}"
+        if key not in self._seconds:
+            self._seconds[key] = self._shared[key] if key in self._shared else measure()
+            self.save()
+            self._add_to_cache({key: self._seconds[key]})
+        return self._seconds[key]
+
     def measure(self, works: Iterable[LayerWork]) -> None:
         """Measure what `works` need and the table lacks, a few in turn: less prone to a busy moment than one after the other."""
         self._fill([line for work in works for form in self._forms(work) for line in form])

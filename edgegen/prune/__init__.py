@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from edgegen.generator import Generator, StageRecord
 from edgegen.graph import count_macs, count_params, example_inputs
 from edgegen.latency import LatencyModel, MacCount
-from edgegen.prune.allocate import Allocation, Goal, allocate, narrowest_s
+from edgegen.prune.allocate import Allocation, Goal, allocate, corrected, narrowest_s
 from edgegen.prune.cut import kept_channels, remove_units
 from edgegen.prune.demands import Demand, meet_demands, widest_of
 from edgegen.prune.front import FrontPoint, front
@@ -47,6 +47,7 @@ def prune(
     teacher: Generator | None = None,
     seed: int = 0,
     way: float = 1.0,
+    measure: Callable[[Generator], float] | None = None,
 ) -> Generator:
     """Return a copy of `generator` with channels removed until its estimate meets `budget_s` seconds.
 
@@ -55,7 +56,8 @@ def prune(
     When even the narrowest student misses the budget, it is returned and the record says so. The record holds `narrowest_ms`.
     `samples` are calibration inputs, batch axis 1; with them, the layers that are left are refitted onto `generator`'s. The cut
     is made in `config.rounds`, each scoring anew against the pictures of `teacher` (None: `generator`'s own). With `way` below 1
-    the cut stops there on the way to the goal, in log latency; the record's `goal_ms` is the goal.
+    the cut stops there on the way to the goal, in log latency; the record's `goal_ms` is the goal. `measure` times a
+    student as a whole: with it, the last cut goes on until the student itself meets the budget, not only its estimate.
     """
     started = time.perf_counter()
     inputs = example_inputs(generator.spec)
@@ -77,7 +79,8 @@ def prune(
     for number in range(1, config.rounds + 1):
         share = way * number / config.rounds  # rounds are even steps of log latency
         step = before * (wanted / before) ** share if wanted < before else wanted
-        made = _cut(made, generator, config, steer, dataclasses.replace(goal, seconds=step), samples, teacher, seed)
+        timed = measure if number == config.rounds else None
+        made = _cut(made, generator, config, steer, dataclasses.replace(goal, seconds=step), samples, teacher, seed, timed)
     allocation = made.allocation
     assert allocation is not None
     if counts_macs:
@@ -86,7 +89,8 @@ def prune(
         estimates |= {"estimate_ms": allocation.after_s * 1e3, "narrowest_ms": narrowest * 1e3}
     facts = {
         **estimates,
-        "goal_met": allocation.after_s <= wanted,
+        "goal_met": (made.measured_s or allocation.after_s) <= wanted,
+        "measured_ms": None if made.measured_s is None else made.measured_s * 1e3,
         "label": model.label,
         "moves": [move.to_json(counts_macs=counts_macs) for move in taken],
         "macs": count_macs(made.student.module, made.student.spec),
@@ -163,6 +167,7 @@ class _Cut:
     kept: Mapping[str, Sequence[int]]
     allocation: Allocation | None
     recovery: Recovery | None
+    measured_s: float | None = None
 
 
 def _cut(
@@ -174,6 +179,7 @@ def _cut(
     samples: Samples,
     teacher: Generator | None,
     seed: int,
+    measure: Callable[[Generator], float] | None,
 ) -> _Cut:
     """Score, cut to `goal` and refit onto `whole`, the generator before the first cut."""
     student = before.student.copy()
@@ -181,11 +187,21 @@ def _cut(
     groups = channel_groups(student.module, inputs)
     judge = teacher if teacher is not None or before.allocation is None else whole
     curves = loss_curves(student, groups, config.importance, samples, teacher=judge, seed=seed)
-    allocation = allocate(groups, curves, layer_works(student.module, inputs), model, goal)
+    works = layer_works(student.module, inputs)
+    allocation, seconds = allocate(groups, curves, works, model, goal), None
+    if measure is not None and allocation.met:
+
+        def cut_to(goal_s: float) -> tuple[Allocation, float]:
+            found = allocate(groups, curves, works, model, dataclasses.replace(goal, seconds=goal_s))
+            trial = student.copy()
+            remove_units(trial.module, groups, found, inputs)
+            return found, measure(trial)
+
+        allocation, seconds = corrected(cut_to, goal.seconds)
     left = kept_channels(student.module, groups, allocation)
     kept = {**before.kept, **{n: [before.kept[n][c] for c in k] if n in before.kept else k for n, k in left.items()}}
     remove_units(student.module, groups, allocation, inputs)
     if not samples:
-        return _Cut(student, kept, allocation, None)
+        return _Cut(student, kept, allocation, None, seconds)
     student, recovery = reconstruct(student, whole, samples, kept=kept, seed=seed)
-    return _Cut(student, kept, allocation, recovery)
+    return _Cut(student, kept, allocation, recovery, seconds)

@@ -8,12 +8,13 @@ that knapsack; its steps reach over all tiles of a group, because latency is a s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from edgegen.latency import LatencyModel, LayerWork
 from edgegen.prune.groups import ChannelGroup
 from edgegen.prune.work import with_fewer_channels
 
+_TRIALS, _CLOSE = 3, 0.96  # whole students measured for a budget; from this share of it, nothing is to be gained
 _FREE = 1e-6  # of the whole loss: what removes less counts as this much, so that free removals rank by what they save
 
 
@@ -127,6 +128,23 @@ def allocate(
             break
     assert allocation is not None
     return allocation
+
+
+def corrected(cut_to: Callable[[float], tuple[Allocation, float]], goal_s: float) -> tuple[Allocation, float]:
+    """Return the allocation whose student, measured as a whole, is the slowest that takes at most `goal_s`, and its seconds.
+
+    `cut_to` returns the allocation for an estimate, and what its student takes. Estimates are proportional to what is measured
+    nearly enough for a few trials. When none meets the goal, the fastest is returned.
+    """
+    asked, tried = goal_s, list[tuple[Allocation, float]]()
+    for _ in range(_TRIALS):
+        tried.append(cut_to(asked))
+        allocation, seconds = tried[-1]
+        if _CLOSE * goal_s <= seconds <= goal_s or any(allocation.removed == before.removed for before, _ in tried[:-1]):
+            break
+        asked = min(allocation.after_s, asked) * goal_s / seconds
+    within = [trial for trial in tried if trial[1] <= goal_s]
+    return max(within, key=lambda trial: trial[1]) if within else min(tried, key=lambda trial: trial[1])
 
 
 def narrowest_s(groups: Sequence[ChannelGroup], works: Mapping[str, LayerWork], model: LatencyModel, goal: Goal) -> float:

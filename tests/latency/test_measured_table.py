@@ -138,3 +138,10 @@ def test_nothing_but_the_table_is_left_in_its_folder(tmp_path: Path) -> None:
     made.measure([WORK, TRANSPOSED])
     made.save()
     assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
+
+
+def test_a_whole_generator_is_measured_once_and_found_again(tmp_path: Path) -> None:
+    works = (WORK, LARGE)
+    assert table(tmp_path).whole(works, lambda: 0.25) == 0.25
+    assert table(tmp_path).whole(works, lambda: 0.75) == 0.25
+    assert table(tmp_path).whole((WORK,), lambda: 0.75) == 0.75

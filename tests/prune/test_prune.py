@@ -104,3 +104,27 @@ def test_a_goal_of_multiply_accumulates_is_met_whatever_the_latency_model_says()
     assert macs[0] == macs[1] <= count_macs(before.module, before.spec) / 4
     facts = pruned[1].lineage[-1].facts
     assert facts["goal_met"] and facts["estimate_ms"] < facts["estimate_before_ms"] and "goal_ms" not in facts
+
+
+def test_a_student_that_takes_longer_than_its_estimate_is_cut_further():
+    before = residual()
+    taken = []
+
+    def whole(student):
+        taken.append(1.4 * count_macs(student.module, student.spec) / 1e9)
+        return taken[-1]
+
+    budget = count_macs(before.module, before.spec) / 1e9 / 3
+    facts = prune(before, by_norm(), model=MODEL, budget_s=budget, channel_multiple=8, measure=whole).lineage[-1].facts
+    assert taken[0] > budget and facts["goal_met"]
+    assert 0.7 * budget < facts["measured_ms"] / 1e3 <= budget
+
+
+def test_a_student_that_takes_less_than_its_estimate_keeps_more_channels():
+    before = residual()
+    budget = count_macs(before.module, before.spec) / 1e9 / 3
+    alone, timed = (
+        prune(before, by_norm(), model=MODEL, budget_s=budget, channel_multiple=8, measure=measure)
+        for measure in (None, lambda student: 0.6 * count_macs(student.module, student.spec) / 1e9)
+    )
+    assert count_macs(timed.module, timed.spec) > count_macs(alone.module, alone.spec)
