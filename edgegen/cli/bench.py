@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgegen.cli import console
+from edgegen.cli.every_export import bench_every_export
 
 if TYPE_CHECKING:
     from edgegen.bench.record import Latency, Record
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="A bundle folder or its .zip.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder or its .zip; with --all a checkpoint.")],
     backend: Annotated[
         str | None, typer.Option(help="Another artifact than the preferred one: openvino, or openvino/f32.")
     ] = None,
@@ -23,12 +24,20 @@ def bench(
     min_seconds: Annotated[float, typer.Option(help="... and at least so long.", min=0)] = 60.0,
     processes: Annotated[int, typer.Option(help="Repeat in so many fresh processes.", min=1)] = 1,
     out: Annotated[Path | None, typer.Option(help="Write the record (JSON) here and the raw samples beside it.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Of a checkpoint: every back end and precision that runs here, timed in turn.")
+    ] = False,
+    resolution: Annotated[str | None, typer.Option(help="With --all: input size, WIDTHxHEIGHT in pixels.")] = None,
+    data: Annotated[Path | None, typer.Option(help="With --all: folder of photos or label maps.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Check a bundle and measure its latency, cold start and memory on this machine."""
     from edgegen.bench import BenchPlan, measure_bundle
     from edgegen.errors import BundleError
 
+    if every:
+        bench_every_export(bundle, resolution=resolution, data=data, threads=threads, json=json)
+        return
     plan = BenchPlan(backend=backend, threads=threads, min_runs=min_runs, min_seconds=min_seconds, processes=processes)
     console.note(f"at least {min_runs} runs and {min_seconds:g} s in each of {processes} process(es)")
     with console.progress() as progress:
