@@ -2,8 +2,8 @@
 
     python benchmarks/litert.py --checkpoints DIR --images DIR unet resnet style srgan dcgan
 
-`unet` (pix2pix, 54 M parameters, 256x256) and `resnet` (9 blocks, 128x128) have seeded random weights with settled norms: no trained
-ones are at hand. PSNR is against torch on inputs that no range was set by. Prints one Markdown table.
+`unet` (pix2pix, 54 M parameters, 256x256) and `resnet` (9 blocks, 128x128) have seeded random weights with settled norms: no
+trained ones are at hand. PSNR is against torch on inputs that no range was set by. Prints one Markdown table.
 """
 
 from __future__ import annotations
@@ -125,8 +125,9 @@ def main() -> None:
 def resnet() -> nn.Module:
     """Return the CycleGAN generator of nine blocks."""
     return ResnetGenerator(
-        in_channels=3, out_channels=3, widths=[64, 128, 256], blocks=9, norm="instance", padding="reflect", block_padding="reflect",
-        kernels=[7, 3, 7], up="transposed", up_kernel=3, bias=True, up_bias=True, head_bias=True, dropout=False,
+        in_channels=3, out_channels=3, widths=[64, 128, 256], blocks=9, norm="instance", padding="reflect",
+        block_padding="reflect", kernels=[7, 3, 7], up="transposed", up_kernel=3, bias=True, up_bias=True, head_bias=True,
+        dropout=False,
     )  # fmt: skip
 
 

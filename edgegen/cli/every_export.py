@@ -14,6 +14,7 @@ def bench_every_export(checkpoint: Path, *, resolution: str | None, data: Path |
     from edgegen.every_export import compare_exports
     from edgegen.load import load
     from edgegen.spec import parse_resolution
+    from edgegen.support import Status
 
     if is_bundle(checkpoint):
         raise RecipeError(f"--all is for checkpoints, {checkpoint} is a bundle", hint="--backend measures another artifact of it")
@@ -34,5 +35,6 @@ def bench_every_export(checkpoint: Path, *, resolution: str | None, data: Path |
             row.note,
         )
         for row in rows
+        if row.export.status is not Status.REFUSED
     ]
     console.table(f"{checkpoint.name}: every back end and precision, nothing pruned", columns, shown)

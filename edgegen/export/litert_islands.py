@@ -24,9 +24,20 @@ def in_int8_forms(content: bytes) -> bytes:
     if not any(changed):
         return content
     graph.drop_unread()
+    _take_in_buffers(file, content)
     builder = flatbuffers.Builder(len(content))
     builder.Finish(file.Pack(builder), file_identifier=_FILE_IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _take_in_buffers(file: Any, content: bytes) -> None:
+    """Bring weights that lie behind the flatbuffer into it: large files keep them there, at offsets that an edit moves."""
+    import numpy as np
+
+    for buffer in file.buffers:
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
 
 
 class _Graph:

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from single_nodes import fully_int8
+from single_nodes import generator_of as generator_around
 from torch import nn
 
 from edgegen.errors import ExportError
 from edgegen.export import litert_quantize
-from edgegen.export.litert_convert import muted
+from edgegen.export.litert_convert import convert, muted
 from edgegen.export.litert_graph import read_operations
+from edgegen.export.litert_islands import in_int8_forms
 from edgegen.export.tflite import export_litert
 from edgegen.generator import Generator
 from edgegen.graph import example_inputs, trace
@@ -235,6 +238,43 @@ def test_int8_forms_of_relu_and_leaky_relu_lose_nothing_of_the_picture(tmp_path,
     lost_db = [psnr_db(open_runner(a.folder, a.entry, 1).run(fed)[0], expected) for a in (before, after)]
     # one rounding per activation instead of two: 43.3 dB became 43.5; half a dB is what the order of rounding may cost
     assert lost_db[1] > lost_db[0] - 0.5
+
+
+def with_weights_behind(content: bytes) -> bytes:
+    """Return a .tflite as large ones are written: weights behind the flatbuffer, which holds their offsets."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    file = schema.ModelT.InitFromPackedBuf(content, 0)
+    moved = {i: bytes(b.data) for i, b in enumerate(file.buffers) if b.data is not None and len(b.data) > 64}
+    start, packed = 1 << 20, b""
+    for _ in range(2):  # the first tells how long the flatbuffer is, which the offsets do not change
+        offset = start
+        for index, data in moved.items():
+            file.buffers[index].data, file.buffers[index].offset, file.buffers[index].size = None, offset, len(data)
+            offset += -(-len(data) // 16) * 16
+        builder = flatbuffers.Builder(len(content))
+        builder.Finish(file.Pack(builder), file_identifier=b"TFL3")
+        packed = bytes(builder.Output())
+        start = -(-len(packed) // 16) * 16
+    return packed.ljust(start, b"\0") + b"".join(data.ljust(-(-len(data) // 16) * 16, b"\0") for data in moved.values())
+
+
+@pytest.mark.slow
+def test_weights_that_lie_behind_the_flatbuffer_survive_the_change_to_int8_forms():
+    net = nn.Sequential(nn.Conv2d(16, 16, 1), nn.LeakyReLU(0.2), nn.Conv2d(16, 16, 1))
+    plain = fully_int8(convert(lower_for_litert(generator_around(*net))))
+    behind = with_weights_behind(plain)
+    assert len(behind) > len(plain) - 64 and behind != plain
+    given = []
+    for content in (in_int8_forms(plain), in_int8_forms(behind)):
+        interpreter = Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
+        (port,) = interpreter.get_input_details()
+        interpreter.set_tensor(port["index"], np.arange(np.prod(port["shape"])).reshape(port["shape"]).astype(port["dtype"]))
+        interpreter.invoke()
+        given.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    assert np.array_equal(*given)
 
 
 @pytest.mark.slow
