@@ -34,9 +34,9 @@ class PastRun:
 
     families: tuple[str, ...] = matching(r"[a-z0-9-]+")
     checkpoint: str = matching(r".{1,80}")
-    effort: Effort = required()
     macs_ratio: float = within(low=1.0, high=1e4)
     ssim: float = within(low=0.0, high=1.0)
+    effort: Effort | None = None
     picture_loss: float | None = within(None, low=1e-9, high=1.0)
     steps: int = within(0, low=0)
     note: str = ""

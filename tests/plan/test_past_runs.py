@@ -9,7 +9,7 @@ from edgegen.plan.past_runs import PastFinish, PastRun, expected_finish_s, expec
 from edgegen.recipe import Effort
 from edgegen.spec import Backend
 
-RUN = PastRun(("dcgan",), "faces", Effort.BALANCED, macs_ratio=4.0, ssim=0.9)
+RUN = PastRun(("dcgan",), "faces", effort=Effort.BALANCED, macs_ratio=4.0, ssim=0.9)
 
 
 def expect(
@@ -66,6 +66,13 @@ def test_a_recipe_that_says_how_long_to_train_is_compared_with_runs_of_a_like_le
         for run, steps in ((RUN, 900), (written_down, 900), (written_down, 400))
     ]
     assert [found is not None for found in expected] == [False, True, False]
+
+
+def test_a_run_of_a_recipe_of_its_own_speaks_for_no_effort_but_for_trainings_of_a_like_length() -> None:
+    own = dataclasses.replace(RUN, effort=None, steps=1800)
+    assert all(expect(own, effort=effort) is None for effort in Effort)
+    found = expected_ssim([own], family="dcgan", effort=Effort.QUICK, macs_ratio=4.0, picture_loss=None, steps=2000)
+    assert found is not None and found.ssim == pytest.approx(0.9)
 
 
 def test_the_rest_of_a_run_takes_what_it_took_elsewhere_scaled_by_the_speed_of_the_machine() -> None:
