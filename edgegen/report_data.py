@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,18 @@ def _candidate(judged: Json, measured: Json) -> CandidateRow:
         chosen=judged["chosen"], reason=judged["reason"], latency_p50_ms=judged["latency_ms"],
         evidence=Evidence(judged["latency_label"]), size_bytes=judged["size_bytes"], quality=Quality.from_json(judged["quality"]),
         parity_psnr_db=parity.psnr_db.mean, parity_max_abs=parity.max_abs, memory_bytes=memory,
+        runs_on=delegated_in_words(judged["facts"]),
     )  # fmt: skip
+
+
+def delegated_in_words(facts: Json) -> str:
+    """Return which share of a .tflite's operations XNNPACK runs, in how many delegates, and what it leaves; "" if not known."""
+    share, delegates = facts.get("delegated_share"), facts.get("partitions")
+    if share is None:
+        return ""
+    left = ", ".join(f"{count} {kind}" for kind, count in facts["left_out"].items())
+    said = f"XNNPACK runs {math.floor(share * 100)} % in {delegates} delegate{'' if delegates == 1 else 's'}"
+    return f"{said}; left to slow kernels: {left}" if left else said
 
 
 def _pictures(run: Delivery, cases: Sequence[Case]) -> list[PictureRow]:

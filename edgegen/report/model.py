@@ -56,6 +56,7 @@ class CandidateRow:
     quality: Quality | None = None
     parity_psnr_db: float | None = None
     parity_max_abs: float | None = None  # of outputs scaled to [0, 1]
+    runs_on: str = ""  # what a delegate takes of it, and what it leaves to slow kernels; "" where there is none
 
 
 @dataclasses.dataclass(frozen=True)

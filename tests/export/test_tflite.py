@@ -20,6 +20,7 @@ from edgegen.export.tflite import export_litert
 from edgegen.generator import Generator
 from edgegen.graph import example_inputs, trace
 from edgegen.layers import PixelsIn, PixelsOut, Reshape, Scale
+from edgegen.load.families.resnet import ResnetGenerator
 from edgegen.rewrite.litert import lower_for_litert
 from edgegen.runtime.runners import open_runner
 from edgegen.spec import Backend, ComponentSpec, Kind, Layout, Precision, TensorSpec
@@ -193,6 +194,24 @@ def test_every_precision_gives_torchs_picture_on_one_delegate(case, tmp_path):
     assert artifacts[1].size_bytes < artifacts[0].size_bytes
     facts = artifacts[3].facts  # static int8
     assert facts["int8_layers"] == facts["layers"] == facts["static_layers"] + case.floats_after
+
+
+@pytest.mark.slow
+def test_a_cyclegan_generator_converts_without_mirror_pad_or_runtime_filters_on_one_delegate(tmp_path):
+    """The stock converter refuses its transposed convolutions (kernel 3, stride 2, padding 1, output padding 1)."""
+    torch.manual_seed(0)
+    net = ResnetGenerator(
+        in_channels=3, out_channels=3, widths=[8, 16, 32], blocks=2, norm="instance", padding="reflect", block_padding="reflect",
+        kernels=[7, 3, 7], up="transposed", up_kernel=3, bias=True, up_bias=True, head_bias=True, dropout=False,
+    )  # fmt: skip
+    generator = generator_of(net, (3, 32, 32))
+    artifacts = export_litert(lower_for_litert(generator), (Precision.F32, Precision.INT8), [inputs_of(generator, 1)], tmp_path)
+    for artifact in artifacts:
+        assert (artifact.facts["partitions"], artifact.facts["left_out"], artifact.facts["transposes"]) == (1, {}, 0)
+        assert "MIRROR_PAD" not in artifact.facts["operations"]
+        content = (artifact.folder / artifact.entry.entry).read_bytes()
+        convolutions = [o for o in read_operations(content) if o.kind in ("CONV_2D", "TRANSPOSE_CONV")]
+        assert len(convolutions) == 10 and all(len(o.inputs) == 1 for o in convolutions)  # weights are constants
 
 
 FULLY_INT8 = [case for case in CASES if "instance norm" not in case.name]
