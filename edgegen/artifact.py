@@ -14,16 +14,20 @@ from edgegen.spec import Backend, ComponentSpec, Precision
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:
-    """The files of one candidate: `folder` holds what `entry.files` lists. `facts` are worth reporting (int8 share)."""
+    """The files of one candidate: `folder` holds what `entry.files` lists. `facts` are worth reporting (int8 share).
+
+    `form` tells candidates of one back end and precision apart ("16 float"); a bundle holds one of them and has no use for it.
+    """
 
     folder: Path
     entry: ArtifactEntry
     facts: Mapping[str, Any]
+    form: str = ""
 
     @property
     def name(self) -> str:
-        """Back end and precision, as candidates are called in tables: "openvino/int8"."""
-        return f"{self.entry.backend}/{self.entry.precision}"
+        """Back end, precision and form, as candidates are called in tables: "openvino/int8", "openvino/int8 (16 float)"."""
+        return self.entry.name + (f" ({self.form})" if self.form else "")
 
     @property
     def size_bytes(self) -> int:
@@ -40,8 +44,10 @@ def describe_artifact(
     io: ComponentSpec,
     settings: Mapping[str, Any],
     facts: Mapping[str, Any],
+    form: str = "",
 ) -> Artifact:
     """Hash every file of `folder` and return the artifact; `entry` is the file that the back end opens."""
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-    return Artifact(folder, ArtifactEntry(backend.value, precision.value, entry, files, io, dict(settings)), dict(facts))
+    made = ArtifactEntry(backend.value, precision.value, entry, files, io, dict(settings))
+    return Artifact(folder, made, dict(facts), form)

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from edgegen.data import Inputs
     from edgegen.generator import Generator
     from edgegen.progress import Progress
+    from edgegen.ranges import LearnedRange
     from edgegen.request import Request
     from edgegen.target import TargetProfile
 
 _ROUNDS = 30
+_SHOWN = 6  # picture rows of a report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +77,13 @@ def require_exporter(target: TargetProfile) -> None:
         )
 
 
-def export_candidates(request: Request, student: Generator, inputs: Inputs, folder: Path) -> list[Artifact]:
-    """Export the student into `folder`, in every precision of the recipe or the target, in the form that runs best there."""
+def export_candidates(
+    request: Request, student: Generator, inputs: Inputs, folder: Path, learned: Sequence[LearnedRange] = ()
+) -> list[Artifact]:
+    """Export the student into `folder`, in every precision of the recipe or the target, in the form that runs best there.
+
+    `learned` are ranges from quantisation-aware training of this student.
+    """
     from edgegen.export import export
     from edgegen.export.flavours import require_taken
     from edgegen.export.preflight import tables_of
@@ -90,7 +97,7 @@ def export_candidates(request: Request, student: Generator, inputs: Inputs, fold
     if backend is Backend.OPENVINO:
         lowered, facts = _openvino_form(request, lowered, calibration, folder / "trial")
     samples = [adapt(item, student.spec, lowered.spec) for item in calibration]
-    made = export(lowered, backend, precisions, samples, folder / backend.value)
+    made = export(lowered, backend, precisions, samples, folder / backend.value, learned)
     require_taken(made, tables_of(request.target))
     return [dataclasses.replace(a, facts={**a.facts, **facts}) for a in made]
 
@@ -211,6 +218,14 @@ def judge(
     return [Judged(*row[:3], label, row[3]) for row in zip(artifacts, found, latencies, decisions, strict=True)]
 
 
+def keep_judged(judged: Sequence[Judged], folder: Path) -> None:
+    """Write the judgement to judged.json in `folder`, and the pictures of the chosen one that a report shows to pictures.npz."""
+    (folder / "judged.json").write_text(json.dumps([j.to_json() for j in judged], indent=1))
+    chosen = next(j for j in judged if j.decision.chosen)
+    shown = [np.rint(p * 255).astype(np.uint8) for p in chosen.verification.pictures[:_SHOWN]]
+    np.savez_compressed(folder / "pictures.npz", *shown)
+
+
 def candidate_latencies(
     request: Request, artifacts: Sequence[Artifact], student: Generator, cases: Sequence[Case]
 ) -> tuple[list[float | None], str]:
@@ -263,7 +278,13 @@ def torch_call(generator: Generator) -> Any:
 def save_artifacts(artifacts: Sequence[Artifact], folder: Path) -> None:
     """Write artifacts.json beside the artifacts that lie in `folder`."""
     rows = [
-        {"folder": a.folder.relative_to(folder).as_posix(), "entry": a.entry.to_json(), "facts": dict(a.facts)} for a in artifacts
+        {
+            "folder": a.folder.relative_to(folder).as_posix(),
+            "entry": a.entry.to_json(),
+            "facts": dict(a.facts),
+            "form": a.form,
+        }
+        for a in artifacts
     ]
     (folder / "artifacts.json").write_text(json.dumps(rows, indent=1))
 
@@ -271,7 +292,7 @@ def save_artifacts(artifacts: Sequence[Artifact], folder: Path) -> None:
 def load_artifacts(folder: Path) -> list[Artifact]:
     """Read what `save_artifacts` wrote."""
     rows: list[Mapping[str, Any]] = json.loads((folder / "artifacts.json").read_text())
-    return [Artifact(folder / row["folder"], ArtifactEntry.from_json(row["entry"]), row["facts"]) for row in rows]
+    return [Artifact(folder / row["folder"], ArtifactEntry.from_json(row["entry"]), row["facts"], row["form"]) for row in rows]
 
 
 def fastest(precisions: tuple[Precision, ...]) -> Precision:

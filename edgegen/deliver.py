@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgegen.candidates import Judged, export_candidates, judge, load_artifacts, peaks, save_artifacts, torch_cases
+from edgegen.calibrated import calibration_record, read_record, write_record
+from edgegen.candidates import export_candidates, judge, keep_judged, load_artifacts, peaks, save_artifacts, torch_cases
 from edgegen.comparison import compare_speed
 from edgegen.outcome import Decided, Outcome, conclude
 from edgegen.plan.compared import prediction_rows
+from edgegen.retrain import FORM, retrain, wants_training
 from edgegen.spec import Backend
 from edgegen.versions import tool_versions
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from edgegen.verify import Case
     from edgegen.workspace import Workspace
 
-_SHOWN = 6  # picture rows of a report
 _STORED = 4  # cases of a bundle
 
 
@@ -46,13 +47,25 @@ class Delivery:
 def deliver(run: Delivery) -> Outcome | None:
     """Export, verify, bundle, bench and report; return None where --until stopped it."""
     artifacts = _export(run)
+    calibrated = read_record(run.work.finished("export"))
+    for sentence in calibrated.facts.get("leaks", ()):
+        run.progress.note(f"export: {sentence}")
+    run = dataclasses.replace(run, student=run.student.with_record(calibrated))
     if run.request.until == "export":
         return None
     cases, judged = _verify(run, artifacts)
     if run.request.until == "verify":
         return None
+    trained = None
+    if wants_training(run, judged):
+        trained = retrain(run, artifacts, cases)
+        artifacts, judged = trained.artifacts, trained.judged
+    if run.request.until == "qat":
+        return None
     chosen = next(j for j in judged if j["chosen"])
     artifact = next(a for a in artifacts if a.name == chosen["name"])
+    if trained and FORM in artifact.form:
+        run = dataclasses.replace(run, student=trained.student)
     decided = conclude(run.request, judged, record=None)
     settings = {"artifact": artifact.entry.to_json(), "verdict": decided.verdict.value, "budget": run.request.budget}
     folder = run.work.stage("bundle", settings, lambda f: _bundle(run, artifact, cases, decided, f))
@@ -79,6 +92,7 @@ def _export(run: Delivery) -> list[Artifact]:
     def store(folder: Path) -> None:
         for left_by_a_kill in folder.iterdir():  # an artifact is all files of its folder: none may be a half-written one
             shutil.rmtree(left_by_a_kill) if left_by_a_kill.is_dir() else left_by_a_kill.unlink()
+        write_record(calibration_record(request, run.inputs, run.student), folder)
         save_artifacts(export_candidates(request, run.student, run.inputs, folder), folder)
 
     return load_artifacts(run.work.stage("export", settings, store))
@@ -91,16 +105,10 @@ def _verify(run: Delivery, artifacts: Sequence[Artifact]) -> tuple[list[Case], l
     settings = {"config": dataclasses.asdict(config), "min_ssim": request.budget.min_ssim, **peaks(request)}
 
     def store(folder: Path) -> None:
-        judged = judge(request, artifacts, run.student, cases, run.progress)
-        (folder / "judged.json").write_text(json.dumps([j.to_json() for j in judged], indent=1))
-        _save_pictures(folder / "pictures.npz", next(j for j in judged if j.decision.chosen))
+        keep_judged(judge(request, artifacts, run.student, cases, run.progress), folder)
 
     folder = run.work.stage("verify", settings, store)
     return cases, json.loads((folder / "judged.json").read_text())
-
-
-def _save_pictures(path: Path, chosen: Judged) -> None:
-    np.savez_compressed(path, *[np.rint(p * 255).astype(np.uint8) for p in chosen.verification.pictures[:_SHOWN]])
 
 
 def _bundle(run: Delivery, artifact: Artifact, cases: Sequence[Case], decided: Decided, folder: Path) -> None:
@@ -120,7 +128,7 @@ def write(run: Delivery, artifact: Artifact, cases: Sequence[Case], decided: Dec
     manifest = Manifest(
         name=request.checkpoint.stem,
         component=student.spec,
-        preferred=artifact.name,
+        preferred=artifact.entry.name,
         target=request.target.id,
         verdict=decided.verdict.value,
         teacher=dict(run.teacher.source),

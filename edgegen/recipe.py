@@ -202,6 +202,19 @@ class VerifyConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class QatConfig:
+    """Settings of the qat stage, quantisation-aware training with the losses of distill.
+
+    `when` auto: if int8 as it is misses the floor of the picture, or at thorough effort. `steps` 0: a tenth of those of distill.
+    `learning_rate` 0: a quarter of that of distill.
+    """
+
+    when: Choice = Choice.AUTO
+    steps: int = within(0, low=0)
+    learning_rate: float = within(0.0, low=0.0, high=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class BenchConfig:
     """Settings of the bench stage: both a least count and a least duration must be reached."""
 
@@ -222,10 +235,11 @@ class Recipe:
     distill: DistillConfig = DistillConfig()
     export: ExportConfig = ExportConfig()
     verify: VerifyConfig = VerifyConfig()
+    qat: QatConfig = QatConfig()
     bench: BenchConfig = BenchConfig()
 
 
-STAGES = ("load", "rewrite", "prune", "distill", "export", "verify", "bundle", "bench", "report")
+STAGES = ("load", "rewrite", "prune", "distill", "export", "verify", "qat", "bundle", "bench", "report")
 """All stages in the order in which they may appear; load and bundle always run."""
 
 _SCHEMA = "edgegen.recipe/1"
@@ -265,6 +279,8 @@ def _check_stages(stages: tuple[str, ...], where: str) -> None:
     if stages != ordered:
         fact = "lists a stage twice" if len(set(stages)) < len(stages) else "is out of order"
         raise RecipeError(f"{where}: stages {fact}", hint="write " + ", ".join(ordered))
+    if "qat" in stages and "verify" not in stages:
+        raise RecipeError(f"{where}: stages has qat but not verify", hint="list verify: it tells whether training is needed")
     for stage in _ALWAYS:
         if stage not in stages:
             raise RecipeError(f"{where}: stages lacks {stage}", hint="every recipe has " + ", ".join(_ALWAYS))

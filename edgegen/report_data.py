@@ -101,7 +101,7 @@ def delegated_in_words(facts: Json) -> str:
 
 
 def _pictures(run: Delivery, cases: Sequence[Case]) -> list[PictureRow]:
-    folder = run.work.finished("verify")
+    folder = run.work.finished("qat" if run.work.has_finished("qat") else "verify")
     with np.load(folder / "pictures.npz") as stored:
         artifact = [stored[name] for name in stored.files]
     source = run.teacher.spec.inputs[0]
@@ -154,7 +154,7 @@ def _stages(student: Generator) -> tuple[StageRow, ...]:
     rows = []
     for record in student.lineage:
         facts = record.facts
-        note = "" if record.stage != "distill" else "; ".join(_training_notes(facts))
+        note = "; ".join(_training_notes(facts)) if record.stage in ("distill", "qat") else facts.get("coverage", "")
         label = Evidence(facts["label"]) if "label" in facts else Evidence.PREDICTED
         rows.append(
             StageRow(
@@ -167,7 +167,10 @@ def _stages(student: Generator) -> tuple[StageRow, ...]:
 def _training_notes(facts: Json) -> list[str]:
     """How long a training was, and what more of it would give."""
     outlook = facts.get("more_time") or {}
-    return [f"{facts.get('steps')} steps", *([outlook["text"]] if "gain_db" in outlook else [])]
+    told = [outlook["text"]] if "gain_db" in outlook else []
+    if "qat_psnr_db" in facts and "ptq_psnr_db" in facts:
+        told = [f"int8 {facts['ptq_psnr_db']:.1f} dB to the teacher without, {facts['qat_psnr_db']:.1f} dB with it"]
+    return [f"{facts.get('steps')} steps", *told]
 
 
 def _placement(chosen: Json) -> Placement:

@@ -91,6 +91,10 @@ class Workspace:
         while not folder.exists():
             time.sleep(_POLL_S)
 
+    def has_finished(self, name: str) -> bool:
+        """Whether this run has been through the stage `name`."""
+        return name in self._finished
+
     def finished(self, name: str) -> Path:
         """Return the folder of a stage that this run has been through."""
         return self._finished[name]

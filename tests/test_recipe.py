@@ -11,7 +11,7 @@ from edgegen.errors import RecipeError
 from edgegen.recipe import STAGES, Recipe, load_recipe
 from edgegen.resources import resource_folder, resource_names
 
-STAGES_LINE = 'stages = ["load", "rewrite", "prune", "distill", "export", "verify", "bundle", "bench", "report"]'
+STAGES_LINE = 'stages = ["load", "rewrite", "prune", "distill", "export", "verify", "qat", "bundle", "bench", "report"]'
 
 
 def edited(folder: Path, *replacements: tuple[str, str]) -> str:

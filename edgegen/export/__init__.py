@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgegen.spec import Backend, Precision
 from edgegen.support import require_offered
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from edgegen.artifact import Artifact
     from edgegen.generator import Generator
+    from edgegen.ranges import LearnedRange
 
 
 def export(
@@ -21,11 +23,13 @@ def export(
     precisions: tuple[Precision, ...],
     calibration: list[tuple[np.ndarray, ...]],
     out_dir: Path,
+    learned: Sequence[LearnedRange] = (),
 ) -> list[Artifact]:
     """Write one artifact per precision for `backend` and return them; the generator comes lowered for that back end.
 
-    `calibration` holds inputs as `generator.spec` describes them, batch axis 1. Raises ExportError for a precision that the
-    back end has no export in (`edgegen.support`), before any conversion.
+    `calibration` holds inputs as `generator.spec` describes them, batch axis 1. `learned` are ranges from quantisation-aware
+    training, for back ends whose quantiser takes ranges. Raises ExportError for a precision that the back end has no export in
+    (`edgegen.support`), before any conversion.
     """
     require_offered(backend, precisions)
     match backend:
@@ -37,4 +41,5 @@ def export(
             from edgegen.export.tensorrt import export_tensorrt as run
         case Backend.ONNXRUNTIME:
             from edgegen.export.onnxruntime import export_onnxruntime as run
-    return run(generator, precisions, calibration, out_dir)
+    ranges: dict[str, Any] = {"learned": learned} if learned else {}
+    return run(generator, precisions, calibration, out_dir, **ranges)

@@ -9,10 +9,15 @@ from edgegen.errors import ExportError, require
 from edgegen.export.litert_convert import muted
 from edgegen.export.litert_graph import plan_int8, read_operations
 from edgegen.export.litert_islands import in_int8_forms
+from edgegen.export.litert_ranges import with_learned
 from edgegen.spec import Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
+
+    from edgegen.ranges import LearnedRange
 
 FLAVOURS = {
     Precision.F32: "float32",
@@ -26,10 +31,18 @@ _DYNAMIC = ("CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED")
 _NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}  # ai-edge-quantizer has its own name for one operation
 
 
-def quantize(model: bytes, precision: Precision, samples: list[dict[str, np.ndarray]], *, signature: str) -> bytes:
+def quantize(
+    model: bytes,
+    precision: Precision,
+    samples: list[dict[str, np.ndarray]],
+    *,
+    signature: str,
+    learned: Sequence[LearnedRange] = (),
+) -> bytes:
     """Return `model` (a float .tflite) in `precision`; inputs and outputs stay float32, but for `Precision.INT8_FULL`.
 
-    `samples` are calibration inputs by signature name; static int8 needs them, and raises ExportError without.
+    `samples` are calibration inputs by signature name; static int8 needs them, and raises ExportError without. `learned` are
+    ranges from quantisation-aware training: they take the place of what calibration sees.
     """
     if precision is Precision.F32:
         return model
@@ -42,6 +55,8 @@ def quantize(model: bytes, precision: Precision, samples: list[dict[str, np.ndar
             quantization = quantizer.Quantizer(model)
             quantization.load_quantization_recipe(recipe)
             ranges = _ranges(model, recipe, samples, signature) if quantization.need_calibration else None
+            if ranges and learned:
+                ranges = with_learned(ranges, model, learned)
             made = bytes(quantization.quantize(ranges, enable_progress_report=False).quantized_model)
         except Exception as error:  # ai-edge-quantizer raises ValueError, KeyError, RuntimeError from everywhere
             raise ExportError(f"LiteRT {precision.value}: {error}", hint="leave this precision out of the recipe") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,17 @@ if TYPE_CHECKING:
     import onnx
 
     from edgegen.generator import Generator
+    from edgegen.ranges import LearnedRange
 
 ENTRY = "model.onnx"
 
 
 def export_onnxruntime(
-    generator: Generator, precisions: tuple[Precision, ...], calibration: list[tuple[np.ndarray, ...]], out_dir: Path
+    generator: Generator,
+    precisions: tuple[Precision, ...],
+    calibration: list[tuple[np.ndarray, ...]],
+    out_dir: Path,
+    learned: Sequence[LearnedRange] = (),
 ) -> list[Artifact]:
     """Write model.onnx into `out_dir`/<precision>/ and return the artifacts in the order asked for.
 
@@ -38,7 +44,7 @@ def export_onnxruntime(
     inputs, outputs = io_names(generator)
     artifacts = []
     for precision in precisions:
-        model, facts = _in(precision, float_model, calibration)
+        model, facts = _in(precision, float_model, calibration, learned)
         folder = out_dir / precision.value
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ENTRY).write_bytes(to_bytes(model))
@@ -57,7 +63,10 @@ def export_onnxruntime(
 
 
 def _in(
-    precision: Precision, model: onnx.ModelProto, calibration: list[tuple[np.ndarray, ...]]
+    precision: Precision,
+    model: onnx.ModelProto,
+    calibration: list[tuple[np.ndarray, ...]],
+    learned: Sequence[LearnedRange],
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """Return the float32 `model` in `precision` and facts worth reporting."""
     if precision is Precision.F32:
@@ -67,7 +76,7 @@ def _in(
     if precision is Precision.F16:
         half, pinned = to_half(*scale_before_norms(model, reached))
         return half, {"kept_f32": pinned}
-    choice = choose_int8(model, reached, samples)
+    choice = choose_int8(model, reached, samples, learned)
     return choice.model, {
         "ranges": choice.ranges, "calibration_psnr_db": choice.psnr_db, "kept_float": list(choice.kept_float)
     }  # fmt: skip

@@ -8,7 +8,7 @@ the engine where it will run. Files take and give float32. Verification runs the
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +27,18 @@ if TYPE_CHECKING:
     import onnx
 
     from edgegen.generator import Generator
+    from edgegen.ranges import LearnedRange
 
 ENTRY = "model.onnx"
 BUILDER = "build_engine.py"
 
 
 def export_tensorrt(
-    generator: Generator, precisions: tuple[Precision, ...], calibration: list[tuple[np.ndarray, ...]], out_dir: Path
+    generator: Generator,
+    precisions: tuple[Precision, ...],
+    calibration: list[tuple[np.ndarray, ...]],
+    out_dir: Path,
+    learned: Sequence[LearnedRange] = (),
 ) -> list[Artifact]:
     """Write model.onnx and build_engine.py into `out_dir`/<precision>/ and return the artifacts in the order asked for.
 
@@ -49,7 +54,7 @@ def export_tensorrt(
     settings = {"verify_with": "onnxruntime", "onnx": ENTRY, "input_names": inputs, "output_names": outputs}
     artifacts = []
     for precision in precisions:
-        model, facts, reached = _typed(float_model, precision, calibration)
+        model, facts, reached = _typed(float_model, precision, calibration, learned)
         refuse_violations(model, f"tensorrt/{precision.value}", reached)
         folder = out_dir / precision.value
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +87,10 @@ def refuse_violations(model: onnx.ModelProto, what: str, peaks: Mapping[str, flo
 
 
 def _typed(
-    model: onnx.ModelProto, precision: Precision, calibration: list[tuple[np.ndarray, ...]]
+    model: onnx.ModelProto,
+    precision: Precision,
+    calibration: list[tuple[np.ndarray, ...]],
+    learned: Sequence[LearnedRange],
 ) -> tuple[onnx.ModelProto, dict[str, Any], Mapping[str, float]]:
     """Return `model` in `precision`, facts worth reporting, and max |x| of its tensors on the calibration inputs."""
     match precision:
@@ -96,7 +104,7 @@ def _typed(
         case Precision.INT8:
             samples = feeds(model, calibration)
             scaled, reached = scale_before_norms(model, peaks(model, samples))
-            choice = choose_int8(scaled, reached, samples)
+            choice = choose_int8(scaled, reached, samples, learned)
             half, pinned = to_half(choice.model, reached)
             facts = {"ranges": choice.ranges, "calibration_psnr_db": choice.psnr_db, "tried_psnr_db": dict(choice.tried)}
             facts |= {"int8": list(choice.quantized), "kept_float": list(choice.kept_float), "kept_f32": pinned}

@@ -8,6 +8,7 @@ The same generator and calibration give the same bytes.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,17 @@ if TYPE_CHECKING:
     import numpy as np
 
     from edgegen.generator import Generator
+    from edgegen.ranges import LearnedRange
 
 SIGNATURE = "serving_default"
 
 
 def export_litert(
-    generator: Generator, precisions: tuple[Precision, ...], calibration: list[tuple[np.ndarray, ...]], out_dir: Path
+    generator: Generator,
+    precisions: tuple[Precision, ...],
+    calibration: list[tuple[np.ndarray, ...]],
+    out_dir: Path,
+    learned: Sequence[LearnedRange] = (),
 ) -> list[Artifact]:
     """Write one .tflite per precision into `out_dir`/<precision>/ and return the artifacts in the order asked for.
 
@@ -39,7 +45,7 @@ def export_litert(
     samples = [_sample(generator.spec, io, arrays) for arrays in calibration]
     artifacts = []
     for precision in precisions:
-        content = quantize(float_model, precision, samples, signature=SIGNATURE)
+        content = quantize(float_model, precision, samples, signature=SIGNATURE, learned=learned)
         folder = out_dir / precision.value
         folder.mkdir(parents=True, exist_ok=True)
         entry = f"{generator.spec.name}.tflite"
