@@ -148,7 +148,8 @@ def as_output(picture: np.ndarray, spec: Any) -> np.ndarray:
 
 def _bench(run: Delivery, bundle: Path, artifact: Artifact) -> Mapping[str, Any]:
     """Return {"record": edgegen.bench/1 or None, "comparison": rows}; empty when the recipe has no bench stage."""
-    from edgegen.bench import bench
+    from edgegen.bench import BenchPlan, bench
+    from edgegen.bench.layers import layer_facts, profile_layers
 
     request, config = run.request, run.request.recipe.bench
     if "bench" not in request.recipe.stages:
@@ -160,7 +161,9 @@ def _bench(run: Delivery, bundle: Path, artifact: Artifact) -> Mapping[str, Any]
         record = bench(bundle, threads=threads, min_runs=config.min_runs, min_seconds=config.min_seconds)
         full = request.effort.value != "quick" and request.target.backend is Backend.OPENVINO
         rows = compare_speed(run.teacher, artifact, run.inputs, folder / "teacher", threads=threads, int8=full)
-        (folder / "measured.json").write_text(json.dumps({"record": record, "comparison": rows}, indent=1))
+        quick = request.effort.value == "quick"
+        layers = None if quick else layer_facts(profile_layers(bundle, BenchPlan(threads=threads)), threads)
+        (folder / "measured.json").write_text(json.dumps({"record": record, "comparison": rows, "layers": layers}, indent=1))
 
     folder = run.work.stage("bench", {"config": dataclasses.asdict(config), "artifact": artifact.entry.to_json()}, store)
     return json.loads((folder / "measured.json").read_text())

@@ -94,6 +94,18 @@ class LinkLostError(DeviceError):
     """The link to a device broke while something ran on it: what came before may still be worth keeping."""
 
 
+class MeasurementError(EdgegenError):
+    """Measurements that cannot be compared: other conditions, no timings, or not valid."""
+
+    exit_code = 15
+
+
+class RegressionError(EdgegenError):
+    """A measurement that is shown to be slower than the one before by more than allowed."""
+
+    exit_code = 16
+
+
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     """Return a hint that names the nearest known words: "did you mean 'size_mib'?", or the whole list if none is near."""
     import difflib

@@ -21,9 +21,12 @@ from edgegen.report.model import (
     Evidence,
     FaultRow,
     GeneratorSummary,
+    LayerRow,
+    Layers,
     PictureRow,
     Placement,
     ReportData,
+    Roofline,
     StageRow,
 )
 from edgegen.spec import Kind, TensorSpec
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from edgegen.verify import Case
 
 Json = Mapping[str, Any]
+_LONGEST_LAYERS = 12
 _SHOWN_FROM = 0.5  # of its limit: a heat map of less is noise
 
 
@@ -64,6 +68,7 @@ def report_data(
         predictions=prediction_rows(request, run.student, judged, measured["record"]),
         placement=_placement(chosen),
         bench=_bench_rows(measured),
+        layers=layers_section(measured.get("layers")),
         faults=fault_rows(rows),
         warnings=decided.warnings,
         command=_command(run),
@@ -178,6 +183,19 @@ def _placement(chosen: Json) -> Placement:
     shares = {k: float(v) for k, v in ran.get("shares", {}).items()}
     versions = {str(ran.get("name", chosen["backend"])): str(ran.get("version", ""))}
     return Placement(f"{chosen['name']} on this machine", shares, ran.get("threads"), versions)
+
+
+def layers_section(found: Json | None) -> Layers | None:
+    """Return the section on layers from what `edgegen.bench.layers.LayerProfile` and `Peaks` are as JSON; None without them."""
+    if found is None:
+        return None
+    profile, peaks, total = found["profile"], found["peaks"], found["profile"]["total_ns"] or 1
+    longest = sorted(profile["layers"], key=lambda layer: -layer["ns"])[:_LONGEST_LAYERS]
+    rows = tuple(LayerRow(x["name"], x["kind"], x["type"], x["ns"] / 1e6, x["ns"] / total) for x in longest)
+    points = tuple((kind, intensity, speed) for _, kind, intensity, speed in found["points"])
+    roofline = Roofline(points, peaks["macs_per_s"], peaks["bytes_per_s"], peaks["source"]) if peaks and points else None
+    shares = {name: (share["layers"], share["time"]) for name, share in profile["shares"].items()}
+    return Layers(rows, len(profile["layers"]), shares, roofline, profile["reason"])
 
 
 def _bench_rows(measured: Json) -> tuple[BenchRow, ...]:

@@ -12,25 +12,26 @@ from edgegen.runtime.errors import RuntimeBundleError
 from edgegen.runtime.strict_json import parse
 
 _CASE_FAILED = 1
-_ERRORS: dict[int, type[EdgegenError]] = {7: DataError, 8: MissingExtraError, 10: BundleError}
+_ERRORS: dict[int, type[EdgegenError]] = {7: DataError, 8: MissingExtraError, 10: BundleError, 14: DeviceError}
 _MAX_RESULT_BYTES = 256 << 20  # raw samples of hours
 _SIGNALLED = 128
 
 
-def call_runtime(board: Board, command: str, bundle: str, *options: str, seconds: float) -> dict[str, Any]:
+def call_runtime(board: Board, command: str, bundle: str | None, *options: str, seconds: float) -> dict[str, Any]:
     """Return the JSON that `python -m edgegen.runtime <command> <options> <bundle>` prints, run in a fresh process of the device.
 
-    `bundle` is its path there; the device ends the process after `seconds`. A failed case is a result like any other. Raises the
-    error that the child names, BundleError if it dies, DeviceError if it takes too long, LinkLostError if the link breaks.
+    `bundle` is its path there, None for commands that need none; the device ends the process after `seconds`. A failed case is
+    a result like any other. Raises the error that the child names, BundleError if it dies, DeviceError if it takes too long,
+    LinkLostError if the link breaks.
     """
-    line = [*board.launch, command, *options, bundle]
+    line = [*board.launch, command, *options, *([] if bundle is None else [bundle])]
     done = board.transport.run(line, Limits(seconds, _MAX_RESULT_BYTES), folder=board.folder)
     if done.ended is Ended.TIMED_OUT:
         raise DeviceError(f"{board.name}: '{command}' took longer than {seconds:g} s and was ended", hint="ask for fewer runs")
     if done.ended is not Ended.EXITED:
         raise DeviceError(f"{board.name}: '{command}' {done.ended.value}")
     if done.exit_code not in (0, _CASE_FAILED) or not done.stdout.strip():
-        raise _failure(done, bundle)
+        raise _failure(done, bundle or board.name)
     try:
         return parse(done.stdout.strip().splitlines()[-1].encode(), f"what {board.name} printed")
     except RuntimeBundleError as problem:

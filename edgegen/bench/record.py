@@ -12,6 +12,7 @@ import hashlib
 import json
 from typing import Any
 
+from edgegen.bench.record_sensors import Clocks, Pacing, Power, Thermal
 from edgegen.bench.statistics import Summary
 from edgegen.strict_toml import matching, within
 
@@ -63,7 +64,10 @@ class Runtime:
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """What it was measured on. `id` is a target id, "host" for the machine that edgegen runs on."""
+    """What it was measured on. `id` is a target id, "host" for the machine that edgegen runs on.
+
+    `emulated`: a program stands in for the processor (qemu), and all times are worthless.
+    """
 
     id: str
     runtime: Runtime
@@ -72,6 +76,8 @@ class Device:
     python: str | None = None
     cpu: str | None = None
     board: str | None = None
+    machine: str | None = None
+    emulated: bool | None = None
     profile_sha256: str | None = None
     match: str | None = None
 
@@ -86,9 +92,12 @@ class State:
     cpu_affinity: tuple[int, ...] | None = None
     cpu_hz_min: int | None = None
     cpu_hz_max: int | None = None
+    gpu_hz_min: int | None = None
+    gpu_hz_max: int | None = None
     threads: int | None = None
     load_1min: float | None = None
     swap_used_bytes: int | None = None
+    free_at_start_bytes: int | None = None
     ambient_c: float | None = None
     power_source: str | None = None
 
@@ -112,9 +121,10 @@ class RingInputs:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """How it was measured. `profile` is "full" from 600 s, "quick" from 60 s and 1,024 runs, else "short"."""
+    """How it was measured. `profile` is "full" from 600 s, "standard" from 60 s and 1,024 runs, "quick" from 10 s and 64 runs,
+    else "short". `harness_us` is what timing a run costs by itself, found with a back end that does nothing."""
 
-    profile: str = matching(r"full|quick|short")
+    profile: str = matching(r"full|standard|quick|short")
     mode: str = matching(r"back-to-back|paced")
     warmup: Warmup = dataclasses.field(default_factory=lambda: Warmup(0, 0.0))
     runs: int = within(0, low=0)
@@ -125,6 +135,10 @@ class Method:
     resolution_ns: int = within(1, low=1)
     inputs: RingInputs | None = None
     period_ms: float | None = None
+    pinned_cores: tuple[int, ...] | None = None
+    sampler_hz: float | None = None
+    sampler_cpu_share: float | None = None
+    harness_us: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +174,7 @@ class Latency:
 
 @dataclasses.dataclass(frozen=True)
 class Throughput:
-    """Runs per second, back to back."""
+    """Runs per second of the sustained phase: back to back, or as often as they were asked for."""
 
     per_s: float
 
@@ -237,6 +251,10 @@ class Record:
     latency_ms: Latency | None = None
     throughput: Throughput | None = None
     deadline: Deadline | None = None
+    pacing: Pacing | None = None
+    power: Power | None = None
+    thermal: Thermal | None = None
+    clocks: Clocks | None = None
     engine: Engine | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgegen.bench.record import SCHEMA, Record, canonical_digest
+from edgegen.bench.statistics import summarise
 from edgegen.errors import BundleError, StorageError
 from edgegen.runtime.errors import RuntimeBundleError
 from edgegen.runtime.strict_json import parse
@@ -20,6 +22,21 @@ from edgegen.strict_toml import build
 from edgegen.workspace import storage_errors
 
 _MAX_BYTES = 4 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A record with the sustained run times of each process, int64 ns, and the name that it has for its readers."""
+
+    name: str
+    record: Record
+    processes: tuple[NDArray[np.int64], ...]
+
+
+def read_measured(path: Path) -> Measured:
+    """Return the record in the file at `path` and the raw samples beside it. Raises BundleError for either if it is damaged."""
+    record = read_record(path)
+    return Measured(str(path), record, tuple(read_samples(path, record)))
 
 
 def read_record(path: Path) -> Record:
@@ -45,8 +62,33 @@ def read_record(path: Path) -> Record:
     return record
 
 
+def read_samples(path: Path, record: Record) -> list[NDArray[np.int64]]:
+    """Return the sustained run times of each process, int64 ns, from beside the record at `path`; nothing if it has no timings.
+
+    Raises BundleError for a missing or damaged file, and for samples that are not those of the record.
+    """
+    latency = record.latency_ms
+    if latency is None:
+        return []
+    if latency.raw is None or Path(latency.raw).name != latency.raw:
+        raise BundleError(f"{path} names no file of raw samples", hint="records are written by `edgegen bench --out FILE`")
+    raw = path.with_name(latency.raw)
+    try:
+        with np.load(raw, allow_pickle=False) as stored:
+            sustained, counts = (np.asarray(stored[name]) for name in ("sustained", "sustained_counts"))
+    except FileNotFoundError as problem:
+        raise BundleError(f"{raw} is missing", hint="keep the raw samples beside the record") from problem
+    except Exception as problem:  # zipfile, zlib and numpy raise what they like for damaged files
+        raise BundleError(f"{raw} cannot be read: {problem}", hint="measure again") from problem
+    whole = sustained.dtype == counts.dtype == np.int64 and sustained.ndim == counts.ndim == 1 and (counts > 0).all()
+    if not whole or len(sustained) != counts.sum() or summarise(sustained.tolist()) != latency.sustained:
+        raise BundleError(f"{raw} does not hold the samples of {path}", hint="keep the raw samples beside their record")
+    return np.split(sustained, np.cumsum(counts)[:-1])
+
+
 def write_record(record: Record, path: Path, samples_ns: Mapping[str, Sequence[int]] | None = None) -> Record:
-    """Write `record` to `path` atomically, and the raw "burst" and "sustained" samples beside it as <stem>.samples.npz.
+    """Write `record` to `path` atomically, and raw samples beside it as <stem>.samples.npz: "burst", "sustained" and how many of
+    the latter each process made ("sustained_counts").
 
     Return the record as written: it names the file of samples.
     """
@@ -56,8 +98,8 @@ def write_record(record: Record, path: Path, samples_ns: Mapping[str, Sequence[i
         path.parent.mkdir(parents=True, exist_ok=True)
         if samples_ns and record.latency_ms is not None:
             raw = path.with_name(path.stem + ".samples.npz")
-            burst, sustained = (np.asarray(samples_ns[phase], dtype=np.int64) for phase in ("burst", "sustained"))
-            _write_atomically(raw, lambda file: np.savez_compressed(file, burst=burst, sustained=sustained))
+            arrays: dict[str, Any] = {name: np.asarray(values, dtype=np.int64) for name, values in samples_ns.items()}
+            _write_atomically(raw, lambda file: np.savez_compressed(file, **arrays))
             record = dataclasses.replace(record, latency_ms=dataclasses.replace(record.latency_ms, raw=raw.name))
         text = json.dumps(record.to_json(), indent=1, allow_nan=False)
         _write_atomically(path, lambda file: file.write(text.encode()))

@@ -1,28 +1,62 @@
-"""`edgegen bench`: measure a bundle on this machine."""
+"""`edgegen bench`: measure a bundle."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgegen.cli import console
+from edgegen.cli.bench_layers import measure_table, show_layers
+from edgegen.cli.bench_tables import show_record
+from edgegen.cli.compare import EvenInvalid, show_comparison
 from edgegen.cli.every_export import bench_every_export
 
 if TYPE_CHECKING:
-    from edgegen.bench.record import Latency, Record
+    from edgegen.bench import BenchPlan, Measured
+
+_TIMINGS = "Timings"
+_STATE = "State of the device, brought back afterwards"
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="A bundle folder or its .zip; with --all a checkpoint.")],
+    bundle: Annotated[Path | None, typer.Argument(help="A bundle folder or its .zip; with --all a checkpoint; none with --table.")] = None,
     backend: Annotated[
         str | None, typer.Option(help="Another artifact than the preferred one: openvino, or openvino/f32.")
     ] = None,
     threads: Annotated[int, typer.Option(help="0: the back end decides.", min=0)] = 0,
-    min_runs: Annotated[int, typer.Option(help="Run at least so often ...", min=1)] = 1024,
-    min_seconds: Annotated[float, typer.Option(help="... and at least so long.", min=0)] = 60.0,
-    processes: Annotated[int, typer.Option(help="Repeat in so many fresh processes.", min=1)] = 1,
+    profile: Annotated[
+        str, typer.Option(help="quick (10 s, 64 runs), standard (60 s, 1024) or full (600 s).", rich_help_panel=_TIMINGS)
+    ] = "quick",
+    min_runs: Annotated[
+        int | None, typer.Option(help="Run at least so often altogether ...", min=1, rich_help_panel=_TIMINGS)
+    ] = None,
+    min_seconds: Annotated[float | None, typer.Option(help="... and so long.", min=0, rich_help_panel=_TIMINGS)] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Share the runs out to so many fresh processes.", min=1, rich_help_panel=_TIMINGS)
+    ] = None,
+    period: Annotated[
+        str | None, typer.Option(help="Run once per period, as a camera asks: 33.3ms.", rich_help_panel=_TIMINGS)
+    ] = None,
+    beside: Annotated[
+        Path | None, typer.Option(help="Measure this bundle too, in turn with the first, and compare.", rich_help_panel=_TIMINGS)
+    ] = None,
+    affinity: Annotated[str | None, typer.Option(help="Stay on these cores: 2,3.", rich_help_panel=_STATE)] = None,
+    power_mode: Annotated[str | None, typer.Option(help="Of a Jetson, by name: MAXN_SUPER.", rich_help_panel=_STATE)] = None,
+    governor: Annotated[str | None, typer.Option(help="Of the cores: performance.", rich_help_panel=_STATE)] = None,
+    fix_clocks: Annotated[bool, typer.Option("--fix-clocks", help="Clocks at their highest.", rich_help_panel=_STATE)] = False,
+    against: Annotated[Path | None, typer.Option(help="Compare with this record of an earlier measurement.")] = None,
+    max_regression: Annotated[str | None, typer.Option(help="With --against: fail if it is slower by more, as 5%.")] = None,
+    even_invalid: EvenInvalid = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also time every layer, beside --out as .layers.json and .svg.")
+    ] = False,
+    table: Annotated[
+        Path | None, typer.Option(help="Measure the layers that pruning and plan use into this folder instead of a bundle.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="With --table: f32 or int8.")] = "int8",
     out: Annotated[Path | None, typer.Option(help="Write the record (JSON) here and the raw samples beside it.")] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Of a checkpoint: every back end and precision that runs here, timed in turn.")
@@ -31,72 +65,104 @@ def bench(
     data: Annotated[Path | None, typer.Option(help="With --all: folder of photos or label maps.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
-    """Check a bundle and measure its latency, cold start and memory on this machine."""
-    from edgegen.bench import BenchPlan, measure_bundle
-    from edgegen.errors import BundleError
-
+    """Check a bundle and measure its latency, cold start, memory, power and heat; say whether the numbers can be trusted."""
+    if table is not None:
+        measure_table(bundle, table, precision, threads)
+        return
+    if bundle is None:
+        raise typer.BadParameter("a bundle is missing", param_hint="BUNDLE")
     if every:
         bench_every_export(bundle, resolution=resolution, data=data, threads=threads, json=json)
         return
-    plan = BenchPlan(backend=backend, threads=threads, min_runs=min_runs, min_seconds=min_seconds, processes=processes)
-    console.note(f"at least {min_runs} runs and {min_seconds:g} s in each of {processes} process(es)")
+    from edgegen.bench import measure_in_turn, read_measured
+    from edgegen.errors import RecipeError
+    from edgegen.runtime.device_state import Wanted
+    from edgegen.spec import parse_seconds
+
+    limit = None if max_regression is None else _share(max_regression)
+    if limit is not None and against is None:
+        raise RecipeError("--max-regression needs a record to compare with", hint="add --against FILE")
+    earlier = None if against is None else read_measured(against)
+    plan = dataclasses.replace(
+        _plan(profile, min_runs, min_seconds, processes), backend=backend, threads=threads, cores=_cores(affinity),
+        period_s=None if period is None else parse_seconds(period), wanted=Wanted(power_mode, governor, fix_clocks),
+    )  # fmt: skip
+    console.note(f"at least {plan.min_runs} runs and {plan.min_seconds:g} s in {plan.processes} process(es)")
+    bundles = [bundle] if beside is None else [bundle, beside]
     with console.progress() as progress:
-        record = measure_bundle(bundle, plan, out=out, progress=progress)
-    if json:
-        console.json(record.to_json())
-    else:
-        _show(record)
+        measured = measure_in_turn(bundles, plan, outs=_outs(out, len(bundles)), progress=progress)
+    _show(measured, json=json)
+    if layers:
+        show_layers(bundle, plan, out, shown=not json)
     if out is not None:
         console.note(f"record: {out}")
-    if not record.quality.passed:
-        raise BundleError(
-            f"{record.artifact.model_name} fails its stored cases on this machine: timings are withheld",
-            hint=f"python -m edgegen.runtime check {bundle} shows each case",
-        )
+    if beside is not None:
+        _compare(measured[0], measured[1], None, even_invalid=even_invalid, shown=not json)
+    if earlier is not None:
+        _compare(earlier, measured[0], limit, even_invalid=even_invalid, shown=not json)
 
 
-def _show(record: Record) -> None:
-    artifact, runtime = record.artifact, record.target.runtime
-    title = f"{artifact.model_name}: {artifact.backend}/{artifact.precision} with {runtime.name} {runtime.version}"
-    rows: list[tuple[str, object]] = [("cases", _cases(record))]
-    if record.latency_ms is not None:
-        rows += _latency_rows(record.latency_ms)
-    if record.cold is not None:
-        for name, values in (("load", record.cold.load_ms), ("first inference", record.cold.first_inference_ms)):
-            rows.append((f"{name}, fresh process", " ".join(f"{value:.1f}" for value in values) + " ms"))
-    if record.deadline is not None:
-        late = f"{record.deadline.misses} of {record.method.runs} runs late"
-        rows.append((f"budget {record.deadline.budget_ms:g} ms", late))
-    rows.append(("peak memory of the process", _mib(record.memory.vm_hwm_bytes)))
-    rows.append(("before loading", _mib(record.memory.vm_hwm_at_start_bytes)))
-    rows.append(("artifact", _mib(artifact.size_bytes)))
-    rows.append(("threads", record.state.threads))
-    if record.engine is not None:
-        rows.append(("layers in int8", f"{record.engine.layers_int8} of {record.engine.layers_total}"))
-    console.table(title, ("measure", "value"), rows)
-    for text in record.validity.warnings:
-        console.warning(text)
-    for text in record.validity.reasons:
-        console.warning(f"not valid for comparisons: {text}")
+def _plan(profile: str, min_runs: int | None, min_seconds: float | None, processes: int | None) -> BenchPlan:
+    from edgegen.bench import Profile, profile_plan
+    from edgegen.errors import RecipeError, nearest
+
+    known = [member.value for member in Profile]
+    if profile not in known:
+        raise RecipeError(f"--profile {profile} is unknown", hint=nearest(profile, known))
+    given = {"min_runs": min_runs, "min_seconds": min_seconds, "processes": processes}
+    return dataclasses.replace(profile_plan(Profile(profile)), **{k: v for k, v in given.items() if v is not None})
 
 
-def _latency_rows(latency: Latency) -> list[tuple[str, object]]:
-    burst, sustained = latency.burst, latency.sustained
-    rows: list[tuple[str, object]] = [("burst p50", f"{burst.p50:.3f} ms ({burst.n} runs)")]
-    rows.append(("sustained p50", f"{sustained.p50:.3f} ms ({sustained.n} runs, variation {sustained.cov:.1%})"))
-    early = "" if sustained.p90_early_stop is None else f" (at most {sustained.p90_early_stop:.3f} ms with 99 % confidence)"
-    for name, value in (("p90", sustained.p90), ("p95", sustained.p95), ("p99", sustained.p99), ("p99.9", sustained.p99_9)):
-        shown = "too few runs" if value is None else f"{value:.3f} ms" + (early if name == "p90" else "")
-        rows.append((f"sustained {name}", shown))
-    rows.append(("before and after it", f"{latency.parts.pre} ms in, {latency.parts.post} ms out (picture to tensors and back)"))
-    return rows
+def _cores(affinity: str | None) -> tuple[int, ...] | None:
+    from edgegen.errors import RecipeError
+
+    if affinity is None:
+        return None
+    parts = affinity.split(",")
+    if not all(part.isascii() and part.isdigit() and len(part) < 5 for part in parts):
+        raise RecipeError(f"--affinity {affinity} is no list of cores", hint="write their numbers: --affinity 2,3")
+    return tuple(sorted({int(part) for part in parts}))
 
 
-def _cases(record: Record) -> str:
-    quality = record.quality
-    found = "" if quality.psnr_db_min is None else f", worst {quality.psnr_db_min:.1f} dB"
-    return f"{'pass' if quality.passed else 'FAIL'} ({quality.n} stored{found})"
+def _share(text: str) -> float:
+    """Return 0.05 for "5%"."""
+    import re
+
+    from edgegen.errors import RecipeError
+
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,4})?%", text):
+        raise RecipeError(f"--max-regression {text} is no percentage", hint="write a number and %: --max-regression 5%")
+    return float(text[:-1]) / 100
 
 
-def _mib(count: int | None) -> str | None:
-    return None if count is None else f"{count / 2**20:.2f} MiB"
+def _outs(out: Path | None, count: int) -> list[Path] | None:
+    """Return where the records go: the second one is called like the first, and "-beside"."""
+    return None if out is None else [out, out.with_name(f"{out.stem}-beside{out.suffix}")][:count]
+
+
+def _show(measured: list[Measured], *, json: bool) -> None:
+    """Print the records; end here if one has no timings."""
+    from edgegen.errors import BundleError
+
+    records = [one.record for one in measured]
+    if json:
+        console.json(records[0].to_json() if len(records) == 1 else [record.to_json() for record in records])
+    else:
+        for record in records:
+            show_record(record)
+    for one in measured:
+        if not one.record.quality.passed:
+            raise BundleError(
+                f"{one.record.artifact.model_name} fails its stored cases on this machine: timings are withheld",
+                hint=f"python -m edgegen.runtime check {one.name} shows each case",
+            )
+
+
+def _compare(before: Measured, after: Measured, limit: float | None, *, even_invalid: bool, shown: bool) -> None:
+    from edgegen.bench.compare import compare, refuse_regression
+
+    found = compare(before, after, even_invalid=even_invalid)
+    if shown:
+        show_comparison(found, before.name, after.name)
+    if limit is not None:
+        refuse_regression(found, limit)

@@ -40,6 +40,7 @@ def compress(
     trust: Annotated[bool, typer.Option("--trust", help="Allow the code named by --arch to run.")] = False,
     discriminator: Annotated[Path | None, typer.Option(help="Checkpoint of the discriminator, for the adversarial loss.")] = None,
     perceptual: Annotated[Path | None, typer.Option(help="Weights of VGG16 or LPIPS, for the perceptual loss.")] = None,
+    tables: options.Tables = None,
     log_dir: Annotated[Path | None, typer.Option(help="Write TensorBoard scalars and image grids here.")] = None,
     option: Annotated[int | None, typer.Option(help="Run this option of `edgegen plan`.", min=1, max=3)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
@@ -51,7 +52,7 @@ def compress(
         checkpoint, target=target, backend=backend, resolution=resolution, latency=latency, fps=fps, max_size=max_size,
         max_memory=max_memory, min_ssim=min_ssim, data=data, out=out, effort=effort, recipe=recipe, seed=seed, resume=resume,
         start=start, until=until, arch=arch, trust=trust, discriminator=discriminator, perceptual=perceptual, log_dir=log_dir,
-        rank=int(os.environ.get("RANK", "0")),
+        tables=tables, rank=int(os.environ.get("RANK", "0")),
     )  # fmt: skip
     from edgegen.pipeline import compress as run_pipeline
     from edgegen.reach import latency_model

@@ -1,7 +1,8 @@
 """The command line: registers the commands and turns errors into one sentence, a hint and an exit code.
 
 Exit codes: 0 done, 1 bug, 2 usage, 3 checkpoint, 4 budget or quality missed, 5 target, 6 recipe or settings, 7 data,
-8 missing extra, 9 export, 10 bundle, 11 training diverged, 12 storage, 13 stage invariant, 14 device, 130 interrupted.
+8 missing extra, 9 export, 10 bundle, 11 training diverged, 12 storage, 13 stage invariant, 14 device,
+15 measurements that cannot be compared, 16 regression, 130 interrupted.
 docs/errors.md explains them.
 """
 
@@ -18,6 +19,7 @@ from edgegen import __version__
 from edgegen.cli import console
 from edgegen.cli.bench import bench
 from edgegen.cli.calibrate import calibrate
+from edgegen.cli.compare import compare
 from edgegen.cli.compress import compress
 from edgegen.cli.cp import cp
 from edgegen.cli.inspect import inspect
@@ -48,7 +50,7 @@ app = typer.Typer(
     name="edgegen", cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
     help="Trained image generators in real time on small devices.",
 )  # fmt: skip
-for command in (plan, compress, sweep, inspect, preflight, calibrate, run, bench, report, targets, cp):
+for command in (plan, compress, sweep, inspect, preflight, calibrate, run, bench, compare, report, targets, cp):
     app.command()(command)
 
 

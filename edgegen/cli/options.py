@@ -27,3 +27,4 @@ Arch = Annotated[str | None, typer.Option(help="Your own class for an unknown fa
 Trust = Annotated[bool, typer.Option("--trust", help="Allow the code named by --arch to run.")]
 Perceptual = Annotated[Path | None, typer.Option(help="Weights of VGG16 or LPIPS, for the perceptual loss.")]
 Discriminator = Annotated[Path | None, typer.Option(help="Checkpoint of the discriminator, for the adversarial loss.")]
+Tables = Annotated[Path | None, typer.Option(help="Folder of layers that were measured on this machine: bench --table.")]

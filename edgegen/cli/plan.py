@@ -33,6 +33,7 @@ def plan(
     trust: options.Trust = False,
     discriminator: options.Discriminator = None,
     perceptual: options.Perceptual = None,
+    tables: options.Tables = None,
     json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Print three ways to compress a generator: latency, size, memory, expected quality, and what compressing would take.
@@ -45,6 +46,7 @@ def plan(
         checkpoint, target=target, backend=backend, resolution=resolution, latency=latency, fps=fps, max_size=max_size,
         max_memory=max_memory, min_ssim=min_ssim, data=data, out=out, effort=effort, recipe=recipe, seed=seed, resume=False,
         start=None, until=None, arch=arch, trust=trust, discriminator=discriminator, perceptual=perceptual, log_dir=None, rank=0,
+        tables=tables,
     )  # fmt: skip
     from edgegen.plan import make_plan, save_plan
     from edgegen.reach import latency_model

@@ -141,6 +141,41 @@ class PredictionRow:
 
 
 @dataclasses.dataclass(frozen=True)
+class LayerRow:
+    """One of the layers that take longest: `share` of the time of all, `type` as the back end says it ran."""
+
+    name: str
+    kind: str
+    type: str
+    ms: float
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Roofline:
+    """Layers as (type, MACs per byte, MACs per second) below what the machine can do: MACs a second by type, bytes a second.
+
+    `source` is "measured" or "profile".
+    """
+
+    points: tuple[tuple[str, float, float], ...]
+    macs_per_s: Mapping[str, float]
+    bytes_per_s: float
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """Where the time goes. `shares` are (layers, part of the time) by type; no `rows` and a `reason` where nothing tells."""
+
+    rows: tuple[LayerRow, ...] = ()
+    count: int = 0
+    shares: Mapping[str, tuple[int, float]] = dataclasses.field(default_factory=dict)
+    roofline: Roofline | None = None
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class ReportData:
     """Everything on the page, in the order of the page. The first row of `bench` is what speed-ups are told against,
     the last interleaved one is the student.
@@ -159,6 +194,7 @@ class ReportData:
     predictions: tuple[PredictionRow, ...] = ()
     placement: Placement | None = None
     bench: tuple[BenchRow, ...] = ()
+    layers: Layers | None = None
     faults: tuple[FaultRow, ...] = ()  # of the chosen artifact against the teacher, one row per detector
     warnings: tuple[str, ...] = ()
     command: str = ""  # what made the bundle

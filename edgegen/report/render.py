@@ -14,6 +14,7 @@ from edgegen.report import numbers
 from edgegen.report.model import Evidence, FaultRow, GeneratorSummary, PictureRow, ReportData
 from edgegen.report.pictures import DIFFERENCE_GAIN, difference, overlay, png_uri, to_unit
 from edgegen.report.plot import latency_quality_svg, plottable
+from edgegen.report.roofline import roofline_svg
 from edgegen.spec import Verdict
 
 _VERDICTS = {
@@ -81,6 +82,7 @@ def render_report(data: ReportData) -> str:
     names = ("milliseconds", "seconds", "size", "amount", "decibel", "score", "percent", "times", "deviation")
     environment.filters.update({name: getattr(numbers, name) for name in names})
     plot = latency_quality_svg(data)
+    roofline = None if data.layers is None or data.layers.roofline is None else roofline_svg(data.layers.roofline)
     tone, sign, title = _VERDICTS[data.verdict]
     return environment.get_template("report.html.j2").render(
         data=data,
@@ -91,6 +93,7 @@ def render_report(data: ReportData) -> str:
         heats=[shown for shown in map(_show_heat, data.faults) if shown],
         gain=DIFFERENCE_GAIN,
         plot=Markup(plot) if plot else None,  # made by matplotlib, which escapes text
+        roofline=Markup(roofline) if roofline else None,
         unplotted=len(data.candidates) - len(plottable(data.candidates)),
         slowest_ms=max((row.latency_p50_ms or 0.0 for row in data.bench), default=0.0),
         ratio=numbers.ratio,

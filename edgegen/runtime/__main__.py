@@ -1,7 +1,7 @@
-"""The runtime's own command line, for devices: `python -m edgegen.runtime check|run|time BUNDLE`.
+"""The runtime's own command line, for devices: `python -m edgegen.runtime check|run|time|layers BUNDLE`.
 
-Exit codes: 0 done, 1 a case failed, 2 usage, 7 wrong input, 8 back end not installed, 10 bundle.
-Python >= 3.8, numpy and one back end.
+Exit codes: 0 done, 1 a case failed, 2 usage, 7 wrong input, 8 back end not installed, 10 bundle, 14 the state of the device.
+Python >= 3.8, numpy and one back end; sensing and holding the state need neither.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import sys
-from typing import Any, List, Optional
+from typing import TYPE_CHECKING, Any, List, Optional
 
-import numpy as np
+from edgegen.runtime.errors import InputError, MissingBackendError, RuntimeBundleError, StateError
 
-from edgegen.runtime.bundle import open_bundle, read_array
-from edgegen.runtime.check import CheckResult, check
-from edgegen.runtime.errors import InputError, MissingBackendError, RuntimeBundleError
-from edgegen.runtime.ppm import read_ppm, write_ppm
-from edgegen.runtime.process_facts import machine_facts
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgegen.runtime.check import CheckResult
 
 _MAX_INPUT_BYTES = 256 << 20
+_JOURNAL = "~/.local/state/edgegen/device-state.json"
+_CODES = ((InputError, 7), (MissingBackendError, 8), (StateError, 14))
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -30,7 +32,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return int(options.command(options))
     except RuntimeBundleError as failure:
         sys.stderr.write(f"error: {failure.message}\n" + (f"hint: {failure.hint}\n" if failure.hint else ""))
-        return 7 if isinstance(failure, InputError) else 8 if isinstance(failure, MissingBackendError) else 10
+        return next((code for kind, code in _CODES if isinstance(failure, kind)), 10)
     except OSError as failure:
         sys.stderr.write(f"error: {failure.filename}: {failure.strerror}\n")
         return 7
@@ -52,16 +54,51 @@ def _parser() -> argparse.ArgumentParser:
     three.add_argument("--min-runs", type=int, default=1024)
     three.add_argument("--min-seconds", type=float, default=60.0)
     three.add_argument("--burst-seconds", type=float, default=10.0)
+    three.add_argument("--period-s", type=float, help="one run per period, as a camera asks for them")
+    three.add_argument("--affinity", help="cores to stay on, such as 2,3")
     three.add_argument("--seed", type=int, default=0)
+    three.add_argument("--idle-seconds", type=float, default=1.0, help="watch the power at rest for so long first")
     three.set_defaults(command=_time)
-    for command in (one, two, three):
+    four = commands.add_parser("layers", help="time every layer and print JSON; `edgegen bench --layers` reads this")
+    four.add_argument("--runs", type=int, default=20)
+    four.set_defaults(command=_layers)
+    for command in (one, two, three, four):
         command.add_argument("bundle", help="a bundle folder or its .zip")
         command.add_argument("--backend", help="another artifact than the preferred one: openvino, or openvino/f32")
         command.add_argument("--threads", type=int, default=0, help="0: the back end decides")
+    five = commands.add_parser("sense", help="sample the sensors; phases come on standard input, one a line")
+    five.add_argument("--cpu", type=int, help="a core to stay on")
+    five.set_defaults(command=_sense)
+    for command in (three, five):
+        command.add_argument("--sensor-root", default="/", help="where /sys and /proc are")
+        command.add_argument("--hz", type=float, default=10.0, help="samples a second; 0: none")
+    _add_state_commands(commands)
     return parser
 
 
+def _add_state_commands(commands: Any) -> None:
+    hold = commands.add_parser("hold", help="change power mode or clocks for a while")
+    hold.add_argument("--seconds", type=float, required=True, help="they are brought back after so long, unless renewed")
+    hold.add_argument("--client", type=int, help="... or when this process is gone")
+    hold.add_argument("--power-mode", help="by name, such as MAXN_SUPER")
+    hold.add_argument("--governor", help="such as performance")
+    hold.add_argument("--fix-clocks", action="store_true", help="keep the clocks at their highest")
+    hold.set_defaults(command=_hold)
+    release = commands.add_parser("release", help="bring power mode and clocks back")
+    release.set_defaults(command=_release)
+    watch = commands.add_parser("watch", help="what `hold` leaves running")
+    watch.set_defaults(command=_watch)
+    for command in (hold, release, watch):
+        command.add_argument("--journal", default=_JOURNAL, help="where it is written how to undo the changes")
+        command.add_argument("--token", required=command is not release, help="who holds the state")
+    hold.add_argument("--root", default="/", help="where /sys and /etc are")
+
+
 def _check(options: Any) -> int:
+    from edgegen.runtime.bundle import open_bundle
+    from edgegen.runtime.check import check
+    from edgegen.runtime.process_facts import machine_facts
+
     with open_bundle(options.bundle, options.backend, options.threads) as bundle:
         result = check(bundle)
     facts = {**result.to_json(), "machine": machine_facts()}
@@ -82,6 +119,11 @@ def _lines(result: CheckResult) -> str:
 
 
 def _run(options: Any) -> int:
+    import numpy as np
+
+    from edgegen.runtime.bundle import open_bundle
+    from edgegen.runtime.ppm import write_ppm
+
     if not options.output.endswith((".npy", ".ppm", ".pgm")):
         raise InputError(f"{options.output}: only .npy, .ppm and .pgm can be written here", hint="`edgegen run` writes .png")
     given = [_read(path) for path in options.input]
@@ -99,6 +141,9 @@ def _run(options: Any) -> int:
 
 
 def _read(path: str) -> np.ndarray:
+    from edgegen.runtime.bundle import read_array
+    from edgegen.runtime.ppm import read_ppm
+
     with open(path, "rb") as file:
         content = file.read(_MAX_INPUT_BYTES + 1)
     if len(content) > _MAX_INPUT_BYTES:
@@ -107,16 +152,71 @@ def _read(path: str) -> np.ndarray:
 
 
 def _time(options: Any) -> int:
-    from edgegen.runtime.time_bundle import time_cold, time_warm
+    from edgegen.runtime.time_bundle import Timing, time_cold, time_warm
 
-    common = (options.bundle, options.backend, options.threads, options.seed)
-    if options.cold:
-        found = time_cold(*common)
-    else:
-        found = time_warm(
-            *common, min_runs=options.min_runs, min_seconds=options.min_seconds, burst_seconds=options.burst_seconds
-        )
+    timing = Timing(
+        options.seed, options.min_runs, options.min_seconds, options.burst_seconds, options.period_s,
+        cores=_cores(options.affinity), sensor_root=options.sensor_root, sensor_hz=options.hz, idle_seconds=options.idle_seconds,
+    )  # fmt: skip
+    found = (time_cold if options.cold else time_warm)(options.bundle, options.backend, options.threads, timing)
     sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")
+    return 0
+
+
+def _cores(text: Optional[str]) -> Any:
+    if text is None:
+        return None
+    try:
+        cores = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        cores = ()
+    if not cores or cores[0] < 0:
+        raise InputError(f"--affinity {text} is no list of cores", hint="such as --affinity 2,3")
+    return cores
+
+
+def _layers(options: Any) -> int:
+    from edgegen.runtime.layer_times import layer_times
+
+    found = layer_times(options.bundle, options.backend, options.threads, options.runs)
+    sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")
+    return 0
+
+
+def _sense(options: Any) -> int:
+    from edgegen.runtime.sensors.sense import sense
+
+    if options.hz <= 0:
+        raise InputError(f"--hz is {options.hz:g}", hint="it must be above 0")
+    if options.cpu is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, [options.cpu])
+    sense(options.sensor_root, options.hz, sys.stdin.fileno(), sys.stdout)
+    return 0
+
+
+def _hold(options: Any) -> int:
+    from edgegen.runtime.device_state import Wanted
+    from edgegen.runtime.state_journal import Lease, hold
+
+    wanted = Wanted(options.power_mode, options.governor, options.fix_clocks)
+    lease = Lease(options.token, options.seconds, options.client)
+    found = hold(os.path.expanduser(options.journal), options.root, wanted, lease)
+    sys.stdout.write(json.dumps(found) + "\n")
+    return 0
+
+
+def _release(options: Any) -> int:
+    from edgegen.runtime.state_journal import release
+
+    found = release(os.path.expanduser(options.journal), options.token)
+    sys.stdout.write(json.dumps({"brought_back": found}) + "\n")
+    return 0
+
+
+def _watch(options: Any) -> int:
+    from edgegen.runtime.state_journal import watch
+
+    watch(os.path.expanduser(options.journal), options.token)
     return 0
 
 

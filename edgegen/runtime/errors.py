@@ -21,3 +21,7 @@ class MissingBackendError(RuntimeBundleError):
 
 class InputError(RuntimeBundleError):
     """An input that the generator does not take: its size, type or values are wrong. The bundle itself is fine."""
+
+
+class StateError(RuntimeBundleError):
+    """The state of the device (power mode, clocks) cannot be changed or brought back."""

@@ -5,54 +5,161 @@ Python >= 3.8, numpy and one back end.
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from edgegen.runtime.bundle import OpenBundle, open_bundle
+from edgegen.runtime.errors import InputError
 from edgegen.runtime.latents import draw, splitmix64
+from edgegen.runtime.manifest import ArtifactEntry
 from edgegen.runtime.pictures import to_given, to_tensor
 from edgegen.runtime.process_facts import machine_facts, peak_memory_bytes
+from edgegen.runtime.runners import CheckedRunner
+from edgegen.runtime.sensors.reading import Quantity
+from edgegen.runtime.sensors.sense import DEFAULT_HZ, SensorProcess, sample_once
 from edgegen.runtime.tensors import Kind, TensorSpec
-from edgegen.runtime.timing import measure
+from edgegen.runtime.timing import clock_jumps, measure, measure_paced, moment
 
 DISTINCT_INPUTS = 16
 _SETTLED_RUNS = 3
 _PART_RUNS = 20
+_NULL_RUNS = 200
 
 
-def time_cold(path: str, backend: Optional[str], threads: int, seed: int) -> Dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """What to time and how. `period_s` paces the sustained runs; `cores` pins this process; `sensor_hz` 0 samples nothing."""
+
+    seed: int = 0
+    min_runs: int = 1024
+    min_seconds: float = 60.0
+    burst_seconds: float = 10.0
+    period_s: Optional[float] = None
+    cores: Optional[Tuple[int, ...]] = None
+    sensor_root: str = "/"
+    sensor_hz: float = DEFAULT_HZ
+    idle_seconds: float = 1.0
+
+
+def time_cold(path: str, backend: Optional[str], threads: int, timing: Timing) -> Dict[str, Any]:
     """Return load, compile and first inference in ns, and peak memory: right only in a process that did nothing before."""
+    pin(timing.cores)
     before = peak_memory_bytes()
     with open_bundle(path, backend, threads) as bundle:
-        return _cold(bundle, seed, before)
+        return _cold(bundle, timing.seed, before)
 
 
-def time_warm(
-    path: str, backend: Optional[str], threads: int, seed: int, *, min_runs: int, min_seconds: float, burst_seconds: float
-) -> Dict[str, Any]:
-    """Return what `time_cold` does, then a burst of `burst_seconds` after the warm-up, then the sustained phase.
+def time_warm(path: str, backend: Optional[str], threads: int, timing: Timing) -> Dict[str, Any]:
+    """Return what `time_cold` does, then a burst after the warm-up, then the sustained phase, with the sensors of both.
 
     Timed is `run`: tensors in, tensors out, the copy of the outputs included. Inputs are a ring of 16 distinct ones.
-    `parts_ns` are medians of the conversions around it.
+    `parts_ns` are medians of the conversions around it, `harness_ns` is what the timing itself adds to a run.
     """
+    usable = usable_cores()
+    pin(timing.cores)
     before = peak_memory_bytes()
+    if timing.sensor_hz <= 0:
+        return _warm(path, backend, threads, timing, before, None)
+    spare = sorted(set(usable or ()) - set(timing.cores or usable or ()))
+    with SensorProcess(timing.sensor_root, timing.sensor_hz, spare) as sensors:
+        if timing.idle_seconds > 0 and measures_power(timing.sensor_root):
+            sensors.phase("idle")
+            time.sleep(timing.idle_seconds)
+            sensors.phase("")
+        found = _warm(path, backend, threads, timing, before, sensors)
+        found["sensed"] = sensors.finish()
+    return found
+
+
+def _warm(
+    path: str, backend: Optional[str], threads: int, timing: Timing, memory: Optional[int], sensors: Optional[SensorProcess]
+) -> Dict[str, Any]:
     with open_bundle(path, backend, threads) as bundle:
-        found = _cold(bundle, seed, before)
-        ring = [ring_input(bundle.artifact.io.inputs, seed, index) for index in range(DISTINCT_INPUTS)]
+        found = _cold(bundle, timing.seed, memory)
+        ring = [ring_input(bundle.artifact.io.inputs, timing.seed, index) for index in range(DISTINCT_INPUTS)]
         tensors = [bundle.tensors(*given) for given in ring]
-        found["machine_before"] = machine_facts()
+        found["harness_ns"] = harness_ns(bundle.artifact, tensors)
+        found["machine_before"], start = machine_facts(timing.sensor_root), moment()
 
         def call(index: int) -> None:
             bundle.run(tensors[index % DISTINCT_INPUTS])
 
-        found["burst"] = measure(call, min_runs=1, min_seconds=burst_seconds).to_json()
-        found["sustained"] = measure(call, min_runs=min_runs, min_seconds=min_seconds, warmup_runs=0).to_json()
-        found["machine_after"] = machine_facts()
+        _begin(sensors, "burst")
+        found["burst"] = measure(call, min_runs=1, min_seconds=timing.burst_seconds).to_json()
+        _begin(sensors, "sustained")
+        found["sustained"] = _sustained(call, timing)
+        _begin(sensors, "")
+        found["clock_set_ns"], found["asleep_ns"] = clock_jumps(start, moment())
+        found["machine_after"] = machine_facts(timing.sensor_root)
         found["parts_ns"] = _parts(bundle, ring)
         found["ran"] = bundle.describe()
         return found
+
+
+def _begin(sensors: Optional[SensorProcess], phase: str) -> None:
+    if sensors is not None:
+        sensors.phase(phase)
+
+
+def _sustained(call: Callable[[int], None], timing: Timing) -> Dict[str, Any]:
+    if timing.period_s is None:
+        return measure(call, min_runs=timing.min_runs, min_seconds=timing.min_seconds, warmup_runs=0).to_json()
+    return measure_paced(call, min_runs=timing.min_runs, min_seconds=timing.min_seconds, period_s=timing.period_s).to_json()
+
+
+def pin(cores: Optional[Tuple[int, ...]]) -> None:
+    """Keep this process, and the threads that back ends start later, on `cores`. Raises InputError for one that is not there."""
+    if cores is None:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise InputError("this system cannot keep a process on chosen cores", hint="leave --affinity out")
+    try:
+        os.sched_setaffinity(0, cores)
+    except (OSError, ValueError) as problem:
+        usable = ", ".join(str(core) for core in usable_cores() or ())
+        raise InputError(f"--affinity {','.join(map(str, cores))}: {problem}", hint=f"usable cores: {usable}") from problem
+
+
+def usable_cores() -> Optional[List[int]]:
+    """Return the cores that this process may use; None where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def measures_power(root: str) -> bool:
+    """Return whether anything under `root` tells power or energy."""
+    return any(r.value is not None and r.quantity in (Quantity.POWER, Quantity.ENERGY) for r in sample_once(root).values())
+
+
+class NullRunner:
+    """A back end that does nothing: timing it gives what the timing itself costs."""
+
+    def __init__(self, entry: ArtifactEntry) -> None:
+        self._outputs = [np.zeros((1,) + tuple(spec.shape), spec.dtype) for spec in entry.io.outputs]
+
+    def run(self, inputs: List[np.ndarray]) -> List[np.ndarray]:
+        """Return the same zeros each time."""
+        return self._outputs
+
+    def describe(self) -> Dict[str, Any]:
+        """Say so."""
+        return {"backend": "null", "version": "0"}
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def harness_ns(entry: ArtifactEntry, tensors: List[List[np.ndarray]]) -> int:
+    """Return the median ns of a run of the artifact if its back end took no time: ring, checks and clock."""
+    runner = CheckedRunner(NullRunner(entry), entry)
+
+    def call(index: int) -> None:
+        runner.run(tensors[index % DISTINCT_INPUTS])
+
+    return _median(call, _NULL_RUNS)
 
 
 def ring_input(specs: Any, seed: int, index: int) -> List[np.ndarray]:
@@ -94,6 +201,6 @@ def _parts(bundle: OpenBundle, ring: List[List[np.ndarray]]) -> Dict[str, int]:
     }
 
 
-def _median(call: Callable[[int], Any]) -> int:
-    samples = sorted(measure(call, min_runs=_PART_RUNS, min_seconds=0, warmup_runs=3).samples_ns)
+def _median(call: Callable[[int], Any], runs: int = _PART_RUNS) -> int:
+    samples = sorted(measure(call, min_runs=runs, min_seconds=0, warmup_runs=3).samples_ns)
     return samples[(len(samples) - 1) // 2]

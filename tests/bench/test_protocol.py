@@ -4,14 +4,11 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import small_bundles
 
 from edgegen.bench import BenchPlan, bench, measure_bundle
-from edgegen.bench.statistics import summarise
-from edgegen.bench.validity import deadline, judge
 from edgegen.bundle import pack_bundle, write_bundle
 from edgegen.errors import BundleError
 from edgegen.spec import Backend
@@ -89,48 +86,3 @@ def test_comparable_measurements_have_the_same_key(bundle: Path) -> None:
     both = measure_bundle(bundle, dataclasses.replace(SHORT, threads=2, cold_processes=0))
     assert one.comparable_key == two.comparable_key
     assert (one.comparable_key != both.comparable_key) == (len(os.sched_getaffinity(0)) > 1)
-
-
-STEADY = summarise([1_000_000] * 200)
-FACTS: dict[str, Any] = {
-    "throttle_count": 0, "swap_used_bytes": 0, "cpu_affinity": [0, 1], "load_1min": 0.2, "cpu_governor": "performance",
-}  # fmt: skip
-
-
-def warm(**after: Any) -> dict[str, Any]:
-    burst = {"warmup_stable": True}
-    ran = {"backend": "openvino", "execution_types": {"int8": 9, "f32": 1}}
-    return {"machine_before": FACTS, "machine_after": {**FACTS, **after}, "ran": ran, "burst": burst}
-
-
-def test_steady_runs_on_a_quiet_machine_are_valid() -> None:
-    validity = judge(STEADY, warm(), "int8")
-    assert validity.valid and not validity.reasons and not validity.warnings
-
-
-@pytest.mark.parametrize(("after", "reason"), [({"throttle_count": 3}, "throttled"), ({"swap_used_bytes": 4096}, "swapped out")])
-def test_what_changed_meanwhile_makes_runs_invalid(after: dict[str, int], reason: str) -> None:
-    validity = judge(STEADY, warm(**after), "int8")
-    assert not validity.valid and reason in validity.reasons[0]
-
-
-def test_unsteady_runs_are_invalid() -> None:
-    assert "vary by" in judge(summarise([1_000_000, 2_000_000] * 100), warm(), "f32").reasons[0]
-
-
-def test_an_int8_file_that_runs_in_float_is_a_warning() -> None:
-    facts = warm()
-    facts["ran"] = {"backend": "openvino", "execution_types": {"int8": 1, "f32": 9}}
-    assert judge(STEADY, facts, "int8").warnings == ("only 1 of 10 layers run in int8",)
-    assert judge(STEADY, facts, "f32").warnings == ()
-
-
-def test_facts_that_cannot_be_read_accuse_nobody() -> None:
-    nothing = dict.fromkeys(FACTS)
-    facts = {**warm(), "machine_before": nothing, "machine_after": nothing}
-    assert judge(STEADY, facts, "int8").valid
-
-
-def test_a_deadline_counts_misses_and_the_longest_row_of_them() -> None:
-    found = deadline([1, 9, 9, 1, 9, 9, 9, 1], 5e-9)
-    assert (found.misses, found.longest_miss_run, found.miss_ratio) == (5, 3, 0.625)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import edgegen.runtime
 from edgegen.bench import read_record
 from edgegen.cli.main import app
-from edgegen.errors import BundleError, DataError
+from edgegen.errors import BundleError, DataError, MeasurementError, RecipeError
 
 SIZE = (small_bundles.WIDTH, small_bundles.HEIGHT)
 
@@ -76,14 +76,14 @@ def test_what_cannot_be_run_is_one_sentence(bundle: Path, tmp_path: Path) -> Non
 
 
 def test_bench_prints_a_table_and_writes_a_record(bundle: Path, tmp_path: Path) -> None:
-    options = ("--threads", 1, "--min-runs", 64, "--min-seconds", 0.05)
+    options = ("--threads", 1, "--min-runs", 64, "--min-seconds", 0.05, "--processes", 1)
     printed = call("bench", bundle, *options, "--out", tmp_path / "r.json")
     assert "small: openvino/f32" in printed and "sustained p90" in printed and "pass (3 stored" in printed
     assert read_record(tmp_path / "r.json").artifact.model_name == "small"
 
 
 def test_bench_prints_nothing_but_json_if_asked(bundle: Path) -> None:
-    printed = call("bench", bundle, "--threads", 1, "--min-runs", 3, "--min-seconds", 0.01, "--json")
+    printed = call("bench", bundle, "--threads", 1, "--min-runs", 3, "--min-seconds", 0.01, "--processes", 1, "--json")
     assert json.loads(printed)["schema"] == "edgegen.bench/1"
 
 
@@ -93,3 +93,42 @@ def test_bench_of_a_wrong_artifact_is_an_error_of_the_bundle(tmp_path: Path) -> 
     wrong = small_bundles.BundleCase("00", case.inputs, (-case.outputs[0],), 45.0)
     out = small_bundles.write_bundle(tmp_path / "b", manifest=small.manifest(), artifacts=[small.artifact], cases=[wrong])
     assert "timings are withheld" in call("bench", out, "--min-runs", 3, "--min-seconds", 0, fails=BundleError)
+
+
+def test_bench_against_an_earlier_record_compares_and_fails_only_for_a_regression(bundle: Path, tmp_path: Path) -> None:
+    options = ("--threads", 1, "--min-runs", 64, "--min-seconds", 0.05, "--processes", 1, "--even-invalid")
+    call("bench", bundle, *options, "--out", tmp_path / "a.json")
+    printed = call("bench", bundle, *options, "--against", tmp_path / "a.json", "--max-regression", "900%")
+    assert "95 % interval" in printed and "outcome" in printed
+    assert "--max-regression needs a record" in call("bench", bundle, *options, "--max-regression", "5%", fails=RecipeError)
+
+
+def test_records_of_other_conditions_are_not_compared(bundle: Path, tmp_path: Path) -> None:
+    options = ("--min-runs", 64, "--min-seconds", 0.05, "--processes", 1)
+    call("bench", bundle, *options, "--threads", 1, "--out", tmp_path / "a.json")
+    call("bench", bundle, *options, "--threads", 1, "--period", "1ms", "--out", tmp_path / "b.json")
+    said = call("compare", tmp_path / "a.json", tmp_path / "b.json", fails=MeasurementError)
+    assert "method.mode: back-to-back and paced" in said
+    printed = call("compare", tmp_path / "a.json", tmp_path / "a.json", "--even-invalid", "--json")
+    assert json.loads(printed)["outcome"] == "no difference shown"
+
+
+def test_bundles_beside_each_other_are_measured_in_turn_and_compared(bundle: Path, tmp_path: Path) -> None:
+    options = ("--threads", 1, "--min-runs", 64, "--min-seconds", 0.05, "--processes", 2, "--even-invalid")
+    printed = call("bench", bundle, *options, "--beside", bundle, "--out", tmp_path / "r.json")
+    assert printed.count("sustained p90") == 2 and "outcome" in printed
+    one, two = (read_record(tmp_path / name) for name in ("r.json", "r-beside.json"))
+    assert one.comparable_key == two.comparable_key and len(two.latency_ms.per_process_p50) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--profile", "quik"), "--profile quik is unknown"),
+        (("--affinity", "2-3"), "--affinity 2-3 is no list of cores"),
+        (("--against", "r.json", "--max-regression", "5"), "--max-regression 5 is no percentage"),
+        (("--period", "33"), "'33' is not a duration"),
+    ],
+)
+def test_settings_of_bench_that_make_no_sense_are_refused(bundle: Path, options: tuple[str, ...], said: str) -> None:
+    assert said in call("bench", bundle, *options, fails=RecipeError)

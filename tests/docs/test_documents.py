@@ -165,7 +165,7 @@ def test_the_readme_lists_every_family_and_recipe() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["plan", "compress", "sweep", "inspect", "preflight", "run", "bench", "report", "targets", "cp"]
+    "command", ["plan", "compress", "sweep", "inspect", "preflight", "run", "bench", "compare", "report", "targets", "cp"]
 )
 def test_options_named_in_the_readme_exist(command: str) -> None:
     done = subprocess.run(

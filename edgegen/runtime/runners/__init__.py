@@ -52,7 +52,7 @@ def start_runner(contents: Dict[str, bytes], entry: ArtifactEntry, threads: int,
     if threads < 0:
         raise InputError(f"threads is {threads}", hint="0 leaves the number to the back end")
     try:
-        return _Checked(_start(contents, entry, threads, folder), entry)
+        return CheckedRunner(_start(contents, entry, threads, folder), entry)
     except RuntimeBundleError:
         raise
     except Exception as problem:  # back ends raise what they like; all of it means that this file does not load here
@@ -82,7 +82,7 @@ def _start(contents: Dict[str, bytes], entry: ArtifactEntry, threads: int, folde
     raise RuntimeBundleError(f"back end '{entry.backend}' is unknown", hint="known: " + ", ".join(_BACKENDS))
 
 
-class _Checked:
+class CheckedRunner:
     """Refuses inputs that do not fit before the back end sees them: some back ends read past the end of a short array."""
 
     def __init__(self, inner: Runner, entry: ArtifactEntry) -> None:

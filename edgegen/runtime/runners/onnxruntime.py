@@ -26,11 +26,7 @@ class OnnxRunner:
         self._version = str(onnxruntime.__version__)
         self._threads = threads
         self._stands_in_for = entry.backend if entry.backend != "onnxruntime" else None
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # what matters comes as an exception
-        if "verify_with" in entry.settings:
-            options.add_session_config_entry("session.disable_quant_qdq", "1")
+        options = session_options(entry, threads)
         begin = time.perf_counter_ns()
         self._session = onnxruntime.InferenceSession(contents[entry.entry], options, providers=["CPUExecutionProvider"])
         self._compile_ns = time.perf_counter_ns() - begin
@@ -51,6 +47,18 @@ class OnnxRunner:
     def close(self) -> None:
         """Drop the session."""
         del self._session
+
+
+def session_options(entry: ArtifactEntry, threads: int) -> Any:
+    """Return the options that the artifact's session is made with."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what matters comes as an exception
+    if "verify_with" in entry.settings:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return options
 
 
 def _names(entry: ArtifactEntry, key: str, ports: Sequence[Any]) -> List[str]:

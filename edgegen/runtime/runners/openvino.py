@@ -27,11 +27,7 @@ class OpenVinoRunner:
             raise RuntimeBundleError(f"{entry.name}: {weights} is not one of the artifact's files")
         self._version = str(openvino.__version__)
         self._device = str(entry.settings.get("device", "CPU"))
-        self._config = {"PERFORMANCE_HINT": "LATENCY"}
-        if "inference_precision" in entry.settings:
-            self._config["INFERENCE_PRECISION_HINT"] = str(entry.settings["inference_precision"])
-        if threads:
-            self._config["INFERENCE_NUM_THREADS"] = str(threads)
+        self._config = configuration(entry, threads)
         core = openvino.Core()
         begin = time.perf_counter_ns()
         compiled = core.compile_model(core.read_model(contents[entry.entry], contents[weights]), self._device, self._config)
@@ -80,6 +76,16 @@ class OpenVinoRunner:
             name = "int8" if primitive.endswith("_I8") else _TYPES.get(ran, ran)
             counts[name] = counts.get(name, 0) + 1
         return counts
+
+
+def configuration(entry: ArtifactEntry, threads: int) -> Dict[str, str]:
+    """Return the properties that the artifact is compiled with."""
+    config = {"PERFORMANCE_HINT": "LATENCY"}
+    if "inference_precision" in entry.settings:
+        config["INFERENCE_PRECISION_HINT"] = str(entry.settings["inference_precision"])
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = str(threads)
+    return config
 
 
 def _text(info: Any, key: str) -> str:

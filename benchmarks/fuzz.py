@@ -1,0 +1,225 @@
+"""Fuzz every parser of the bench for as long as you like.
+
+    python benchmarks/fuzz.py --minutes 10
+
+Inputs are the golden files of the tests with bytes flipped, cut, doubled and swapped, and plain noise. Whatever a parser is
+given, it may answer or raise its own error; anything else is a crash: it is printed with its input, and the exit code is 1.
+Seeds are printed, so that a crash can be had again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from edgegen.bench.compare import compare
+from edgegen.bench.layers import read_trtexec_profile
+from edgegen.bench.record_file import read_measured, read_record
+from edgegen.errors import EdgegenError
+from edgegen.runtime.errors import RuntimeBundleError
+from edgegen.runtime.layer_times import read_onnxruntime_profile
+from edgegen.runtime.nvpmodel import parse_current, parse_modes
+from edgegen.runtime.sensors import android, process_memory, tegrastats, vcgencmd
+from edgegen.runtime.sensors.reading import Quantity, Reading
+from edgegen.runtime.sensors.sources import Sources
+from edgegen.runtime.state_journal import read_journal
+from edgegen.runtime.strict_json import parse
+
+GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "runtime" / "golden"
+_TURN_S = 0.5
+OWN_ERRORS = (EdgegenError, RuntimeBundleError)
+TREE = (
+    "sys/class/thermal/thermal_zone0/type", "sys/class/thermal/thermal_zone0/temp", "sys/class/hwmon/hwmon0/name",
+    "sys/class/thermal/thermal_zone0/trip_point_0_temp", "sys/class/hwmon/hwmon0/in1_label", "sys/class/hwmon/hwmon0/in1_input",
+    "sys/class/hwmon/hwmon0/curr1_input", "sys/class/hwmon/hwmon0/oc1_event_cnt", "sys/class/hwmon/hwmon0/power1_input",
+    "sys/class/powercap/intel-rapl:0/energy_uj", "sys/class/powercap/intel-rapl:0/max_energy_range_uj",
+    "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_cur_freq", "sys/class/devfreq/1.gpu/cur_freq",
+)  # fmt: skip
+VALUES = (
+    b"45123\n",
+    b"-256000\n",
+    b"ina3221\n",
+    b"ina238\n",
+    b"soctherm_oc\n",
+    b"VDD_IN\n",
+    b"18446744073709551616\n",
+    b"",
+    b"nan\n",
+)
+
+
+def main() -> int:
+    """Fuzz in turn until the time is over; return 1 after a crash."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", type=Path, help="a record to mutate; its samples lie beside it")
+    options = parser.parse_args()
+    rng, end = random.Random(options.seed), time.monotonic() + 60 * options.minutes
+    with tempfile.TemporaryDirectory() as scratch:
+        targets = {**text_targets(), **file_targets(Path(scratch), options.record)}
+        counts = dict.fromkeys(targets, 0)
+        refused = dict.fromkeys(targets, 0)
+        while time.monotonic() < end:
+            for name, (seeds, call) in targets.items():
+                turn = min(end, time.monotonic() + _TURN_S)
+                while time.monotonic() < turn:
+                    data = mutated(rng, rng.choice(seeds))
+                    counts[name] += 1
+                    try:
+                        call(data)
+                    except OWN_ERRORS:
+                        refused[name] += 1
+                    except Exception:
+                        print(f"CRASH in {name} (seed {options.seed}): {data[:2000]!r}", file=sys.stderr)
+                        traceback.print_exc()
+                        return 1
+    for name, count in counts.items():
+        print(f"{name}: {count} inputs, {refused[name]} refused, no crash")
+    return 0
+
+
+Target = tuple[list[bytes], Callable[[bytes], object]]
+
+
+def text_targets() -> Mapping[str, Target]:
+    """Return the parsers of text, each with what it is made for."""
+    golden = {path.name: path.read_bytes() for path in sorted(GOLDEN.iterdir())}
+    everything = list(golden.values())
+    lines = [text for name, text in golden.items() if name.startswith("tegrastats")]
+    events = json.dumps(
+        [{"cat": "Node", "name": "a_kernel_time", "dur": 3, "args": {"op_name": "Conv", "input_type_shape": [{"float": [1]}]}}]
+        * 3
+    ).encode()
+    return {
+        "tegrastats": (lines, lambda data: sane(tegrastats.parse_line(text(data)))),
+        "vcgencmd": ([b"throttled=0x50005", b"temp=48.3'C", b"frequency(0)=2400033792"], _vcgencmd),
+        "thermalservice": ([golden["thermalservice.txt"]], lambda data: sane(android.parse_thermalservice(text(data)))),
+        "battery": ([golden["battery.txt"]], lambda data: android.parse_charging(text(data))),
+        "nvpmodel": ([golden["nvpmodel.conf"], b"NV Power Mode: MAXN\n0\n"], _nvpmodel),
+        "memory": ([golden["status.txt"], golden["meminfo.txt"]], _memory),
+        "any text": ([*everything, b""], lambda data: sane(tegrastats.parse_line(text(data)))),
+        "strict json": ([events, b'{"a": [1, 2.5, null, true, "x"]}'], lambda data: parse(data, "fuzz")),
+        "onnxruntime profile": ([events], _onnxruntime),
+    }
+
+
+def file_targets(scratch: Path, record: Path | None) -> Mapping[str, Target]:
+    """Return the parsers of files, which read them from `scratch`."""
+    profile = b'[{"count": 10}, {"name": "conv1", "timeMs": 1.5, "averageMs": 0.15, "medianMs": 0.14, "percentage": 60.0}]'
+    journal = b'{"token": "a", "root": "/", "deadline_s": 1.0, "boot": "x", "client": null, "undo": {"files": [["/sys/a", "b"]], "power_mode": null, "clocks_file": null}}'  # noqa: E501
+
+    def through(name: str, call: Callable[[Path], object]) -> Callable[[bytes], object]:
+        path = scratch / name
+
+        def run(data: bytes) -> object:
+            path.write_bytes(data)
+            return call(path)
+
+        return run
+
+    targets: dict[str, Target] = {
+        "system files": (list(VALUES), lambda data: _tree(scratch / "root", data)),
+        "trtexec profile": ([profile], through("profile.json", read_trtexec_profile)),
+        "journal": ([journal], through("journal.json", lambda path: read_journal(str(path)))),
+    }
+    if record is not None:
+        samples = record.with_name(record.stem + ".samples.npz").read_bytes()
+        (scratch / "r.json").write_bytes(record.read_bytes())
+        (scratch / samples_name(record)).write_bytes(samples)
+        targets["record"] = ([record.read_bytes()], through("mutated.json", read_record))
+        targets["samples"] = ([samples], through(samples_name(record), lambda _: _compared(scratch / "r.json")))
+    return targets
+
+
+def samples_name(record: Path) -> str:
+    """Return what the record calls its file of samples."""
+    return str(json.loads(record.read_text())["latency_ms"]["raw"])
+
+
+def mutated(rng: random.Random, seed: bytes) -> bytes:
+    """Return `seed` after one to eight changes; once in ten times noise instead."""
+    if rng.random() < 0.1:
+        return rng.randbytes(rng.randrange(200))
+    data = bytearray(seed)
+    for _ in range(rng.randrange(1, 9)):
+        at = rng.randrange(len(data) + 1)
+        match rng.randrange(6):
+            case 0:
+                data[at : at + 1] = bytes([rng.randrange(256)])
+            case 1:
+                del data[at : at + rng.randrange(1, 30)]
+            case 2:
+                data[at:at] = data[at : at + rng.randrange(1, 30)]
+            case 3:
+                data[at:at] = rng.choice((b"-", b"9" * 25, b"NaN", b"\x00", b"[" * 50, b'"', b"1e999", b"\xff\xfe", "٣".encode()))
+            case 4:
+                other = rng.randrange(len(data) + 1)
+                data[at : at + 8], data[other : other + 8] = data[other : other + 8], data[at : at + 8]
+            case _:
+                del data[at:]
+    return bytes(data)
+
+
+def text(data: bytes) -> str:
+    """Return the bytes as parsers get them."""
+    return data.decode("utf-8", "replace")
+
+
+def sane(readings: list[Reading]) -> None:
+    """Fail for a reading that cannot be: no value needs a reason, a value must be possible."""
+    for reading in readings:
+        if reading.value is None:
+            assert reading.problem, reading
+        else:
+            assert math.isfinite(reading.value), reading
+            assert reading.quantity is not Quantity.TEMPERATURE or -40 <= reading.value <= 150, reading
+            assert reading.quantity is Quantity.TEMPERATURE or reading.value >= 0, reading
+
+
+def _vcgencmd(data: bytes) -> None:
+    said = text(data)
+    sane([*vcgencmd.parse_throttled(said), vcgencmd.parse_temperature(said), vcgencmd.parse_clock(said)])
+
+
+def _nvpmodel(data: bytes) -> None:
+    parse_modes(text(data))
+    parse_current(text(data))
+
+
+def _memory(data: bytes) -> None:
+    for found in (process_memory.peak_bytes(text(data)), process_memory.swap_used_bytes(text(data))):
+        assert found is None or found >= 0, found
+
+
+def _onnxruntime(data: bytes) -> None:
+    try:
+        events = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    read_onnxruntime_profile(events, 1)
+
+
+def _tree(root: Path, data: bytes) -> None:
+    for name in TREE:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if hash((name, data)) % 2 else VALUES[hash((data, name)) % len(VALUES)])
+    sane(list(Sources(str(root)).read().values()))
+
+
+def _compared(record: Path) -> None:
+    one = read_measured(record)
+    compare(one, one, even_invalid=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""`edgegen bench --layers` and `--table`: layers of a bundle, and layers of all generators."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgegen.cli import console
+
+if TYPE_CHECKING:
+    from edgegen.bench import BenchPlan
+    from edgegen.bench.layers import LayerProfile
+
+_LONGEST = 10
+
+
+def show_layers(bundle: Path, plan: BenchPlan, out: Path | None, *, shown: bool) -> None:
+    """Time the layers of the bundle, print the longest, and write all of them and the roofline beside `out`."""
+    from edgegen.bench.layers import layer_facts, profile_layers
+    from edgegen.workspace import storage_errors
+
+    profile = profile_layers(bundle, plan)
+    if profile.reason:
+        console.warning(f"layers: {profile.reason}")
+        return
+    if shown:
+        _print(profile)
+    if out is None:
+        return
+    found = layer_facts(profile, plan.threads)
+    with storage_errors(out):
+        out.with_suffix(".layers.json").write_text(json.dumps(found, indent=1, allow_nan=False))
+        svg = _roofline(found)
+        if svg is not None:
+            out.with_suffix(".roofline.svg").write_text(svg, encoding="utf-8")
+
+
+def _print(profile: LayerProfile) -> None:
+    total = profile.total_ns or 1
+    rows = [
+        (layer.name, layer.kind, layer.type, f"{layer.ns / 1e6:.3f} ms", f"{layer.ns / total:.1%}")
+        for layer in profile.longest(_LONGEST)
+    ]
+    console.table(f"Longest of {len(profile.layers)} layers", ("layer", "kind", "runs in", "time", "share"), rows)
+    shares = [(name, count, f"{part:.1%}") for name, (count, part) in profile.shares().items() if count]
+    console.table("Types", ("runs in", "layers", "share of the time"), shares)
+
+
+def _roofline(found: dict) -> str | None:
+    from edgegen.report_data import layers_section
+
+    section = layers_section(found)
+    if section is None or section.roofline is None:
+        return None
+    from edgegen.report.roofline import roofline_svg
+
+    svg = roofline_svg(section.roofline)
+    return None if svg is None else svg.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+
+
+def measure_table(bundle: Path | None, folder: Path, precision: str, threads: int) -> None:
+    """Measure the grid of layers on this machine into `folder`; what it has already is not measured again."""
+    from edgegen.errors import RecipeError
+    from edgegen.latency import MeasuredTable
+    from edgegen.latency.grid import Grid, measure_grid
+    from edgegen.spec import Precision
+    from edgegen.workspace import storage_errors
+
+    if bundle is not None:
+        raise RecipeError("--table measures no bundle", hint="leave the bundle or --table out")
+    if precision not in (Precision.F32.value, Precision.INT8.value):
+        raise RecipeError(f"--precision {precision} is not measured layer by layer", hint="f32 or int8")
+    with storage_errors(folder), console.progress() as progress:
+        folder.mkdir(parents=True, exist_ok=True)
+        table = MeasuredTable(folder / f"grid-{precision}-{threads}.json", Precision(precision), threads=threads, cache=folder)
+        measure_grid(table, Grid(), progress)
+    rows = [(key.replace("_", " "), value) for key, value in table.facts().items()]
+    console.table(f"Layers in {folder}", ("table", "value"), rows)
+    console.note(f"used by: edgegen compress ... --tables {folder}")
