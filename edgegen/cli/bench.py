@@ -22,7 +22,9 @@ _STATE = "State of the device, brought back afterwards"
 
 
 def bench(
-    bundle: Annotated[Path | None, typer.Argument(help="A bundle folder or its .zip; with --all a checkpoint; none with --table.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A bundle folder or its .zip; with --all a checkpoint; none with --table.")
+    ] = None,
     backend: Annotated[
         str | None, typer.Option(help="Another artifact than the preferred one: openvino, or openvino/f32.")
     ] = None,
