@@ -30,27 +30,36 @@ CHECKPOINTS = {
     "style": ("style_rain_princess/rain_princess.pt", (128, 128)),
 }
 CALIBRATION, HELD_OUT = 32, 8
+READING = """PSNR in dB to the float generator, mean over 8 held-out inputs; "simulated" is the fake-quantised student in torch.
+OpenVINO's quantiser finds its ranges itself, the other two take those that were learned. For onnxruntime the export leaves
+layers in float where that is worth 1 dB (here the transposed convolutions), which training for int8 everywhere cannot beat: the
+loss of such a row is why a run judges both candidates and keeps the better one."""
 
 
 def main() -> None:
     """Train, export, run and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", nargs="*", default=["autoencoder", "vae", "lowlight"])
+    parser.add_argument("--families", nargs="*", default=["autoencoder", "vae"])
     parser.add_argument("--backends", nargs="*", default=["openvino", "litert", "onnxruntime"])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    rows: list[str] = []
+    families, backends = " ".join(args.families), " ".join(args.backends)
+    command = f"python benchmarks/qat.py --families {families} --backends {backends} --steps {args.steps}"
     for family in args.families:
         for backend in args.backends:
             rows.append(_row(family, backend, args.steps, args.learning_rate))
             print(rows[-1], flush=True)
+            write_table(command, rows)
+
+
+def write_table(command: str, rows: list[str]) -> None:
+    """Write docs/results/qat.md."""
     names = "family | back end | PTQ dB | QAT dB | gain dB | simulated, start to end | steps | seconds | ranges"
-    head = [f"| {names} |", "|" + "---|" * 9]
-    families, backends = " ".join(args.families), " ".join(args.backends)
-    command = f"python benchmarks/qat.py --families {families} --backends {backends} --steps {args.steps}"
-    write_result(ROOT / "docs/results/qat.md", "Quantisation-aware training", command, "\n".join([*head, *rows]))
+    table = "\n".join([f"| {names} |", "|" + "---|" * 9, *rows])
+    write_result(ROOT / "docs/results/qat.md", "Quantisation-aware training", command, f"{table}\n\n{READING}")
 
 
 def _row(family: str, backend_name: str, steps: int, learning_rate: float) -> str:
