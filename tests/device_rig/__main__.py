@@ -46,7 +46,7 @@ def _serve(names: list[str]) -> int:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="device-rig-")))
         boards = [held.enter_context(running(MODELS[name], folder / name)) for name in names]
         for board in boards:
-            sys.stdout.write(f"{board.model.name}: PATH={board.client}:$PATH edgegen doctor --device {board.url}\n")
+            sys.stdout.write(f"{board.model.name}: edgegen bench BUNDLE --device {board.url!r}\n")
         sys.stdout.flush()
         signal.pause()
     return 0

@@ -58,7 +58,7 @@ class VirtualBoard:
     """A running board. Its /root and /tmp are below `folder` and new; the root file system is shared, so leave it alone.
 
     `files` holds its /proc and /sys files, by path: change them to make a sensor rise or vanish. `client` holds commands ssh,
-    scp and sftp that know the board's address and key: put it first in PATH, as `environment` does.
+    scp and sftp that know the board's keys: put it first in PATH, as `environment` does.
     """
 
     def __init__(self, model: Model, cache: Cache, folder: Path) -> None:
@@ -78,8 +78,8 @@ class VirtualBoard:
 
     @property
     def url(self) -> str:
-        """The address for edgegen."""
-        return f"ssh://{self.user}@127.0.0.1:{self.port}"
+        """The address for edgegen, with the configuration that knows the board's keys."""
+        return f"ssh://{self.user}@127.0.0.1:{self.port}?ssh_config={self._folder / 'ssh_config'}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -98,7 +98,7 @@ class VirtualBoard:
 
     def prepare(self) -> None:
         """Write keys and configuration."""
-        for folder in (self.files, self.home, self.client, self._folder / "tmp"):
+        for folder in (self.files, self.home, self.client, self._folder / "tmp", self._folder / "proot"):
             folder.mkdir(parents=True)
         self.model.identity.write(self.files)
         (self._folder / "board.json").write_text(json.dumps(self._entrance()), encoding="utf-8")
@@ -167,7 +167,8 @@ class VirtualBoard:
             "proot": [str(tools / PROOT), "-0", "-q", emulator, "-r", str(root), *binds, "-w", "/root"],
             "environment": {
                 "PATH": _PATH, "HOME": "/root", "USER": "root", "LANG": "C.UTF-8",
-                "LD_LIBRARY_PATH": str(tools / "usr/lib/x86_64-linux-gnu"), _MARK: str(self._folder / "board.json"),
+                "LD_LIBRARY_PATH": str(tools / "usr/lib/x86_64-linux-gnu"), "PROOT_TMP_DIR": str(self._folder / "proot"),
+                _MARK: str(self._folder / "board.json"),
             },
         }  # fmt: skip
 

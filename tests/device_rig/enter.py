@@ -1,4 +1,4 @@
-"""Enter a board: become proot with what BOARD.json says and run one shell command in it. Standard library only; a script.
+"""Enter a board: run one shell command in it, under proot as BOARD.json says. Standard library only; a script.
 
     python enter.py BOARD.json [COMMAND]      without COMMAND: what an SSH server was asked for, or a shell
 
@@ -18,18 +18,27 @@ _UNKNOWN_TO_PROOT = {"renameat2": 316, "execveat": 322, "statx": 332, "openat2":
 _X86_64 = 0xC000003E
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF: load a word of the call, compare, decide
 _ALLOW, _ENOSYS = 0x7FFF0000, 0x00050000 | 38
+_STATUS = 9  # the shell in the board says here how the command ended
+# nothing on the board is to see what is meant for proot
+_RUN = f'unset LD_LIBRARY_PATH PROOT_TMP_DIR EDGEGEN_DEVICE_RIG; (eval "$1") {_STATUS}>&-; echo $? >&{_STATUS}'
 _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
 
 
-def main(arguments: list[str]) -> None:
-    """Does not return."""
+def main(arguments: list[str]) -> int:
+    """Return the exit code of the command as soon as it ends, whatever it left running: proot itself would wait for that."""
     with open(arguments[0], encoding="utf-8") as file:
         board = json.load(file)
     command = " ".join(arguments[1:]) or os.environ.get("SSH_ORIGINAL_COMMAND") or "exec sh -l"
-    # nothing on the board is to see what is meant for proot
-    line = [*board["proot"], "/bin/sh", "-c", 'unset LD_LIBRARY_PATH EDGEGEN_DEVICE_RIG; eval "$1"', "sh", command]
     refuse_unknown_calls()
-    os.execve(line[0], line, board["environment"])
+    said, saying = os.pipe()
+    line = [*board["proot"], "/bin/sh", "-c", _RUN, "sh", command]
+    proot = os.fork()
+    if proot == 0:
+        os.dup2(saying, _STATUS)
+        os.execve(line[0], line, board["environment"])
+    os.close(saying)
+    code = os.read(said, 16).strip()  # nothing if proot cannot start
+    return int(code) if code else os.waitstatus_to_exitcode(os.waitpid(proot, 0)[1]) or 1
 
 
 def refuse_unknown_calls() -> None:
@@ -48,4 +57,4 @@ def refuse_unknown_calls() -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))
