@@ -22,6 +22,7 @@ from edgegen.request import Request
 
 if TYPE_CHECKING:
     from edgegen.distill import Sandwich
+    from edgegen.latency import LatencyModel
     from edgegen.prune.allocate import Allocation
 
 
@@ -55,11 +56,13 @@ def train_together(requests: Sequence[Request], progress: Progress) -> Path:
 def _cut(run: Run, requests: Sequence[Request], rewritten: Generator, teacher: Generator) -> list[_Cut]:
     from edgegen.prune import Demand, meet_demands
 
-    demands = []
+    demands: list[Demand] = []
+    models: dict[str, LatencyModel] = {}
     for request in requests:
         assert request.prune_to_s is not None
-        model = latency_model(dataclasses.replace(request, out=run.request.out))
-        demands.append(Demand(model, request.prune_to_s, request.target.channel_multiple))
+        if request.target.id not in models:  # one table of measured layers for all budgets of a target
+            models[request.target.id] = latency_model(dataclasses.replace(request, out=run.request.out))
+        demands.append(Demand(models[request.target.id], request.prune_to_s, request.target.channel_multiple))
     seed, samples = run.request.seed, run.samples(teacher)
     answers = meet_demands(rewritten, run.prune_config(), demands, samples=samples, teacher=teacher, seed=seed)
     cuts = []
