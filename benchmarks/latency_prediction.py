@@ -144,12 +144,15 @@ def cut(whole, width: float, spread: float, rng: random.Random):
 
 
 def _exported(student, precision: str) -> Any:
-    from edgegen.export.openvino import convert, quantise
+    from edgegen.export.openvino import convert
+    from edgegen.export.openvino_int8 import quantise
     from edgegen.graph import example_inputs
 
     model = convert(student)
     if precision == "int8":
-        model = quantise(model, [tuple(x.numpy() for x in example_inputs(student.spec, seed=s)) for s in range(2)])
+        model = quantise(
+            model, [tuple(x.numpy() for x in example_inputs(student.spec, seed=s)) for s in range(2)], float_types=["MVN"]
+        )
     return model
 
 

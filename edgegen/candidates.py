@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgegen.artifact import Artifact
-from edgegen.errors import MissingExtraError
-from edgegen.latency import LatencyModel, MeasuredTable, Roofline, estimate
+from edgegen.errors import ExportError, MissingExtraError
+from edgegen.latency import LatencyModel, LayerWork, MeasuredTable, Roofline, estimate
 from edgegen.pictures import adapt
 from edgegen.quantize.gate import Candidate, Decision, Floors, decide
-from edgegen.recipe import Choice
+from edgegen.recipe import Choice, Effort
 from edgegen.runtime.manifest import ArtifactEntry
 from edgegen.spec import Backend, Precision
 from edgegen.support import NEEDS, missing_modules
-from edgegen.verify import Case, Verification, make_cases, verify
+from edgegen.trial import Crash, Job, run_all, time_all
+from edgegen.verify import Case, Verification, assess, make_cases, runs_here
 
 if TYPE_CHECKING:
     from edgegen.data import Inputs
+    from edgegen.export.openvino import OpenVinoSettings
+    from edgegen.export.openvino_int8 import Int8Search
     from edgegen.generator import Generator
     from edgegen.progress import Progress
     from edgegen.ranges import LearnedRange
@@ -35,16 +38,17 @@ _SHOWN = 6  # picture rows of a report
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A candidate with everything that was found out about it."""
+    """A candidate with everything that was found out about it; `verification` is None if it did not run to its end."""
 
     artifact: Artifact
-    verification: Verification
+    verification: Verification | None
     latency_s: float | None
     latency_label: str
     decision: Decision
 
     def to_json(self) -> dict[str, Any]:
         """Return what reports and --json show."""
+        found = self.verification
         return {
             "name": self.artifact.name,
             "backend": self.artifact.entry.backend,
@@ -52,17 +56,17 @@ class Judged:
             "latency_ms": None if self.latency_s is None else self.latency_s * 1e3,
             "latency_label": self.latency_label,
             "size_bytes": self.artifact.size_bytes,
-            "ssim": self.verification.quality.ssim.mean,
-            "parity_db": self.verification.parity.psnr_db.mean,
-            "quality": self.verification.quality.to_json(),
-            "parity": self.verification.parity.to_json(),
-            "nonfinite": self.verification.nonfinite,
-            "findings": list(self.verification.findings),
+            "ssim": found and found.quality.ssim.mean,
+            "parity_db": found and found.parity.psnr_db.mean,
+            "quality": found and found.quality.to_json(),
+            "parity": found and found.parity.to_json(),
+            "nonfinite": found and found.nonfinite,
+            "findings": list(found.findings) if found else [],
             "kept": self.decision.kept,
             "chosen": self.decision.chosen,
             "reason": self.decision.reason,
             "facts": dict(self.artifact.facts),
-            "ran": self.verification.ran,
+            "ran": found.ran if found else {},
         }
 
 
@@ -97,9 +101,39 @@ def export_candidates(
     if backend is Backend.OPENVINO:
         lowered, facts = _openvino_form(request, lowered, calibration, folder / "trial")
     samples = [adapt(item, student.spec, lowered.spec) for item in calibration]
-    made = export(lowered, backend, precisions, samples, folder / backend.value, learned)
+    if backend is Backend.OPENVINO:
+        from edgegen.export.openvino import export_openvino
+
+        made = export_openvino(lowered, precisions, samples, folder / backend.value, _openvino_settings(request))
+    else:
+        made = export(lowered, backend, precisions, samples, folder / backend.value, learned)
     require_taken(made, tables_of(request.target))
     return [dataclasses.replace(a, facts={**a.facts, **facts}) for a in made]
+
+
+def _openvino_settings(request: Request) -> OpenVinoSettings:
+    from edgegen.export.openvino import OpenVinoSettings
+
+    profile = request.target.backends[0]
+    return OpenVinoSettings(
+        device=profile.device or "CPU",
+        least_int8_share=profile.least_int8_share,
+        native=request.target.local,
+        search=int8_search(request.effort),
+    )
+
+
+def int8_search(effort: Effort) -> Int8Search:
+    """Return how long int8 for OpenVINO is searched: on a style network of 37 int8 operations 6, 30 and 60 s of one core."""
+    from edgegen.export.openvino_int8 import Int8Search
+
+    match effort:
+        case Effort.QUICK:
+            return Int8Search(("mixed",), evaluations=8, judges=1, forms=2)
+        case Effort.BALANCED:
+            return Int8Search(("mixed", "performance"), evaluations=40, judges=2, forms=6)
+        case Effort.THOROUGH:
+            return Int8Search(("mixed", "performance"), evaluations=120, judges=4, forms=10)
 
 
 def _openvino_form(request: Request, student: Generator, calibration: list[Any], trial: Path) -> tuple[Generator, dict[str, Any]]:
@@ -196,24 +230,27 @@ def _whole_s(request: Request, student: Generator, calibration: Sequence[Any]) -
 def judge(
     request: Request, artifacts: Sequence[Artifact], student: Generator, cases: list[Case], progress: Progress
 ) -> list[Judged]:
-    """Verify every artifact on `cases`, time or predict it, and let the gate decide against the float student."""
+    """Verify every artifact on `cases`, time or predict it, and let the gate decide against the float student.
+
+    Artifacts run in child processes: one that kills its process is dropped with the signal. Raises ExportError if none runs.
+    """
     from edgegen.quality.metrics import compare
 
     progress.start("verify", len(artifacts))
-    found = []
-    for artifact in artifacts:
-        found.append(verify(artifact, student.spec, cases, seed=request.seed))
-        progress.advance()
+    given = run_all([_job(a, student, cases) for a in artifacts], progress.advance)
     progress.finish()
-    latencies, label = candidate_latencies(request, artifacts, student, cases)
+    failures = [g.reason if isinstance(g, Crash) else "" for g in given]
+    if all(failures):
+        told = "; ".join(f"{a.name}: {why}" for a, why in zip(artifacts, failures, strict=True))
+        raise ExportError(f"no artifact runs: {told}", hint="is the back end installed as `pip install edgegen` brings it?")
+    latencies, label = candidate_latencies(request, artifacts, student, cases, failures)
+    found = [
+        None if isinstance(g, Crash) or failure else assess(a, g.outputs, g.ran, cases, seed=request.seed)
+        for a, g, failure in zip(artifacts, given, failures, strict=True)
+    ]
     reference = compare([c.student for c in cases], [c.teacher for c in cases], request.seed).ssim.mean
     config = request.recipe.verify
-    candidates = [
-        Candidate(
-            a.name, a.entry.precision, latency, v.parity.psnr_db.mean, v.quality.ssim.mean, v.nonfinite, v.findings, a.size_bytes
-        )
-        for a, v, latency in zip(artifacts, found, latencies, strict=True)
-    ]
+    candidates = [_candidate(*row) for row in zip(artifacts, found, latencies, failures, strict=True)]
     decisions = decide(candidates, Floors(reference, config.max_ssim_loss, config.min_parity_db))
     return [Judged(*row[:3], label, row[3]) for row in zip(artifacts, found, latencies, decisions, strict=True)]
 
@@ -222,26 +259,75 @@ def keep_judged(judged: Sequence[Judged], folder: Path) -> None:
     """Write the judgement to judged.json in `folder`, and the pictures of the chosen one that a report shows to pictures.npz."""
     (folder / "judged.json").write_text(json.dumps([j.to_json() for j in judged], indent=1))
     chosen = next(j for j in judged if j.decision.chosen)
+    assert chosen.verification is not None  # the gate does not choose what did not run
     shown = [np.rint(p * 255).astype(np.uint8) for p in chosen.verification.pictures[:_SHOWN]]
     np.savez_compressed(folder / "pictures.npz", *shown)
 
 
+def _job(artifact: Artifact, student: Generator, cases: Sequence[Case]) -> Job:
+    entry = runs_here(artifact)
+    return Job(artifact.folder, entry, tuple(adapt(case.inputs, student.spec, entry.io) for case in cases))
+
+
+def _candidate(artifact: Artifact, found: Verification | None, latency_s: float | None, failure: str) -> Candidate:
+    if found is None:
+        return Candidate(artifact.name, artifact.entry.precision, None, 0.0, 0.0, 0, (), artifact.size_bytes, failure)
+    return Candidate(
+        artifact.name,
+        artifact.entry.precision,
+        latency_s,
+        found.parity.psnr_db.mean,
+        found.quality.ssim.mean,
+        found.nonfinite,
+        found.findings,
+        artifact.size_bytes,
+    )
+
+
 def candidate_latencies(
-    request: Request, artifacts: Sequence[Artifact], student: Generator, cases: Sequence[Case]
+    request: Request,
+    artifacts: Sequence[Artifact],
+    student: Generator,
+    cases: Sequence[Case],
+    failures: list[str] | None = None,
 ) -> tuple[list[float | None], str]:
-    """Return seconds per artifact and how they were found: "measured" on a local target, "predicted" by roofline otherwise."""
+    """Return seconds per artifact and how they were found: "measured" on a local target, "predicted" by roofline otherwise.
+
+    Artifacts with a sentence in `failures` are left out; those that fail while they are timed get one.
+    """
+    failures = failures if failures is not None else [""] * len(artifacts)
     if request.target.local:
-        samples = [adapt(cases[0].inputs, student.spec, a.entry.io) for a in artifacts]
-        return list(time_artifacts(artifacts, samples, request.target.threads)), "measured"
+        running = [i for i, failure in enumerate(failures) if not failure]
+        found: list[float | None] = [None] * len(artifacts)
+        timed = time_all([_job(artifacts[i], student, cases[:1]) for i in running], request.target.threads)
+        for index, seconds in zip(running, timed, strict=True):
+            if isinstance(seconds, Crash):
+                failures[index] = seconds.reason
+            else:
+                found[index] = seconds
+        return found, "measured"
     from edgegen.graph import example_inputs
     from edgegen.prune.work import layer_works
 
-    works = layer_works(student.module, example_inputs(student.spec)).values()
-    predicted: list[float | None] = []
-    for artifact in artifacts:
-        model = roofline(request, Precision(artifact.entry.precision))
-        predicted.append(None if model is None else estimate(model, works))
-    return predicted, "predicted"
+    works = layer_works(student.module, example_inputs(student.spec))
+    return [_predicted(request, artifact, works) for artifact in artifacts], "predicted"
+
+
+def _predicted(request: Request, artifact: Artifact, works: Mapping[str, LayerWork]) -> float | None:
+    """Return the roofline's seconds; layers that the artifact keeps in float cost what they cost in the best float there is."""
+    model = roofline(request, Precision(artifact.entry.precision))
+    floats = [m for m in (roofline(request, p) for p in (Precision.F16, Precision.F32)) if m is not None]
+    kept = {_layer_of(operation) for operation in artifact.facts.get("kept_float", ())}
+    if model is None or (kept & works.keys() and not floats):
+        return None
+    in_int8 = [work for name, work in works.items() if name not in kept]
+    in_float = [work for name, work in works.items() if name in kept]
+    return estimate(model, in_int8) + (min(estimate(m, in_float) for m in floats) if in_float else 0.0)
+
+
+def _layer_of(operation: str) -> str:
+    """Return the layer that an OpenVINO operation is of: "head.conv" of "__module.head.conv/aten::_convolution/Convolution"."""
+    return operation.removeprefix("__module.").partition("/")[0]
 
 
 def roofline(request: Request, precision: Precision) -> LatencyModel | None:

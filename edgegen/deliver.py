@@ -18,6 +18,7 @@ from edgegen.outcome import Decided, Outcome, conclude
 from edgegen.plan.compared import prediction_rows
 from edgegen.retrain import FORM, retrain, wants_training
 from edgegen.spec import Backend
+from edgegen.verify import runs_here
 from edgegen.versions import tool_versions
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def _export(run: Delivery) -> list[Artifact]:
         "target": request.target.id,
         "backend": request.target.backend.value,
         "precisions": [p.value for p in request.target.precisions],
+        "effort": request.effort.value,
     }
     run.progress.note(f"export: {request.target.backend.value}")
 
@@ -153,6 +155,9 @@ def _bench(run: Delivery, bundle: Path, artifact: Artifact) -> Mapping[str, Any]
 
     request, config = run.request, run.request.recipe.bench
     if "bench" not in request.recipe.stages:
+        return {"record": None, "comparison": []}
+    if runs_here(artifact) is not artifact.entry:
+        run.progress.note(f"bench: this machine has no {artifact.entry.settings['device']}; measure on the device")
         return {"record": None, "comparison": []}
     run.progress.note("bench: this machine")
     threads = config.threads or request.target.threads

@@ -84,13 +84,13 @@ def _summary(
 
 
 def _candidate(judged: Json, measured: Json) -> CandidateRow:
-    parity = Quality.from_json(judged["parity"])
+    quality, parity = (Quality.from_json(judged[key]) if judged[key] else None for key in ("quality", "parity"))
     memory = ((measured["record"] or {}).get("memory") or {}).get("vm_hwm_bytes") if judged["chosen"] else None
     return CandidateRow(
         name=judged["name"], precision=judged["precision"], backend=judged["backend"], kept=judged["kept"],
         chosen=judged["chosen"], reason=judged["reason"], latency_p50_ms=judged["latency_ms"],
-        evidence=Evidence(judged["latency_label"]), size_bytes=judged["size_bytes"], quality=Quality.from_json(judged["quality"]),
-        parity_psnr_db=parity.psnr_db.mean, parity_max_abs=parity.max_abs, memory_bytes=memory,
+        evidence=Evidence(judged["latency_label"]), size_bytes=judged["size_bytes"], quality=quality,
+        parity_psnr_db=parity and parity.psnr_db.mean, parity_max_abs=parity and parity.max_abs, memory_bytes=memory,
         runs_on=delegated_in_words(judged["facts"]),
     )  # fmt: skip
 

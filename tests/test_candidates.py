@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pipeline_runs
 import pytest
 
+from edgegen.artifact import Artifact
 from edgegen.candidates import (
     candidate_latencies,
     export_candidates,
@@ -22,10 +24,12 @@ from edgegen.candidates import (
     torch_cases,
 )
 from edgegen.data import Inputs, open_inputs
-from edgegen.errors import MissingExtraError
+from edgegen.errors import ExportError, MissingExtraError
 from edgegen.generator import Generator
+from edgegen.graph import example_inputs
 from edgegen.load import load
 from edgegen.progress import Silent
+from edgegen.prune.work import layer_works
 from edgegen.recipe import Choice, load_recipe
 from edgegen.request import Request
 from edgegen.spec import Budget, Kind, Precision
@@ -59,6 +63,22 @@ class Bench:
 def bench(tmp_path: Path) -> Bench:
     generator = load(pipeline_runs.write_latent_checkpoint(tmp_path))
     return Bench(tmp_path, generator, open_inputs(generator.spec, None, calibration="auto", seed=0, held_out=4))
+
+
+@pytest.fixture
+def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts a LiteRT in front of the real one, in child processes, that dies by a signal as soon as it is imported."""
+    package = tmp_path / "deadly" / "ai_edge_litert"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "interpreter.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    there = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(package.parent), *([there] if there else [])]))
+
+
+def crashing(artifact: Artifact) -> Artifact:
+    """The artifact as one of the back end that dies."""
+    return dataclasses.replace(artifact, entry=dataclasses.replace(artifact.entry, backend="litert"))
 
 
 @pytest.mark.parametrize(
@@ -116,12 +136,42 @@ def test_exactly_one_candidate_is_chosen_and_its_numbers_are_plain_json(bench: B
     assert all(row["kept"] and row["parity_db"] > 50 and row["latency_label"] == "predicted" for row in rows)
 
 
+def test_a_candidate_that_kills_its_process_is_dropped_and_no_other(bench: Bench, deadly: None) -> None:
+    request = bench.request("host", conv_transpose=Choice.NO)
+    artifacts = bench.export(request)
+    cases = torch_cases(bench.inputs, 2, bench.generator, bench.generator)
+    rows = [j.to_json() for j in judge(request, [crashing(artifacts[0]), *artifacts], bench.generator, cases, Silent())]
+    assert rows[0]["reason"] == "crashed (SIGSEGV) while it ran" and not rows[0]["kept"] and rows[0]["ssim"] is None
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    assert sum(row["chosen"] for row in rows) == 1 and all(row["latency_ms"] > 0 for row in rows[1:])
+
+
+def test_where_nothing_runs_the_reasons_are_told(bench: Bench, deadly: None) -> None:
+    request = bench.request("host", precisions=("f32",), conv_transpose=Choice.NO)
+    cases = torch_cases(bench.inputs, 1, bench.generator, bench.generator)
+    with pytest.raises(ExportError, match=r"no artifact runs: litert/f32: crashed \(SIGSEGV\) while it ran"):
+        judge(request, [crashing(bench.export(request)[0])], bench.generator, cases, Silent())
+
+
 def test_a_local_target_is_measured(bench: Bench) -> None:
     request = bench.request("host", conv_transpose=Choice.NO)
     cases = torch_cases(bench.inputs, 1, bench.generator, bench.generator)
-    latencies, label = candidate_latencies(request, bench.export(request), bench.generator, cases)
-    assert label == "measured" and len(latencies) == 2
+    artifacts = bench.export(request)
+    latencies, label = candidate_latencies(request, artifacts, bench.generator, cases)
+    assert label == "measured" and len(latencies) == len(artifacts) >= 2
     assert all(seconds is not None and 0 < seconds < 1 for seconds in latencies)
+
+
+def test_layers_left_in_float_cost_what_float_costs_in_a_prediction(bench: Bench) -> None:
+    request = bench.request(precisions=("f32",), conv_transpose=Choice.NO)
+    (plain,) = bench.export(request)
+    full = dataclasses.replace(plain, entry=dataclasses.replace(plain.entry, precision="int8"))
+    works = layer_works(bench.generator.module, example_inputs(bench.generator.spec))
+    layer = next(name for name, work in works.items() if work.weighted)
+    cut = dataclasses.replace(full, facts={"kept_float": [f"__module.{layer}/aten::_convolution/Convolution"]})
+    (int8_s, cut_s, f32_s), _ = candidate_latencies(request, [full, cut, plain], bench.generator, [])
+    assert int8_s is not None and cut_s is not None and f32_s is not None
+    assert int8_s < cut_s < f32_s
 
 
 def test_what_a_profile_cannot_predict_stays_unknown(bench: Bench) -> None:

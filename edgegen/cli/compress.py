@@ -87,7 +87,7 @@ def _show(outcome) -> None:
             c["name"],
             _ms(c["latency_ms"], c["latency_label"]),
             f"{c['size_bytes'] / 2**20:.2f} MiB",
-            f"{c['ssim']:.4f}",
+            "–" if c["ssim"] is None else f"{c['ssim']:.4f}",
             c["reason"],
         )
         for c in summary["candidates"]

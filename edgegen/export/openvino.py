@@ -1,14 +1,12 @@
 """Generator -> OpenVINO IR in f32, f16 and int8.
 
-int8 is made by NNCF on the OpenVINO graph (who places the Q/DQ nodes decides the speed: docs/design.md, decision 2), with the
-normalisations left in float: on an InstanceNorm generator that costs no time and is worth 11 dB.
+int8 is made by NNCF on the OpenVINO graph (who places the Q/DQ nodes decides the speed: docs/design.md, decision 2). Which
+preset, and which operations stay in float, is found by search (`openvino_int8`): every form that may be best is an artifact.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
+import dataclasses
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -18,52 +16,150 @@ import numpy as np
 
 from edgegen.artifact import Artifact, describe_artifact
 from edgegen.errors import ExportError
+from edgegen.export.openvino_graph import with_planar_norms
+from edgegen.export.openvino_int8 import Int8Form, Int8Search, int8_forms, quantise
+from edgegen.export.openvino_judge import Judge, compiled, decibels
 from edgegen.generator import Generator
+from edgegen.latency.clock import Timed, fastest_seconds
+from edgegen.runtime.runners.openvino import layer_types
 from edgegen.spec import Backend, Precision
 from edgegen.support import require_offered
 
 ENTRY = "generator.xml"
-_FLOAT_TYPES = ["MVN"]
+_FASTER = 0.97  # a difference of 3 % is more than noise
+_FAITHFUL_DB = 45.0  # 8-bit pictures: one level of error everywhere is about 48 dB
+_NAMED = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenVinoSettings:
+    """What the target asks of the artifacts. `device` is OpenVINO's name of the engine. Below `least_int8_share` of the computing
+    layers, int8 is refused. `native`: the target is this machine, so what its CPU can do beside f32 may be measured and used."""
+
+    device: str = "CPU"
+    least_int8_share: float | None = None
+    native: bool = False
+    search: Int8Search = Int8Search()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Form:
+    """A graph to save: `arithmetic` is what its float layers may compute in."""
+
+    graph: Any
+    arithmetic: str
+    name: str = ""
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def export_openvino(
-    generator: Generator, precisions: tuple[Precision, ...], calibration: list[tuple[np.ndarray, ...]], out_dir: Path
+    generator: Generator,
+    precisions: tuple[Precision, ...],
+    calibration: list[tuple[np.ndarray, ...]],
+    out_dir: Path,
+    settings: OpenVinoSettings = OpenVinoSettings(),
 ) -> list[Artifact]:
-    """Write one IR per precision to out_dir/<precision>/ and return the artifacts.
+    """Write an IR per form of each precision below out_dir and return the artifacts, in the order of `precisions`.
 
     `calibration` holds tuples of inputs as `generator.spec` describes them, batch axis 1; only int8 needs them.
-    Raises ExportError naming the layer that OpenVINO refuses.
+    Raises ExportError naming the layer that OpenVINO refuses, or the layers that run in float in spite of int8.
     """
     import openvino as ov
 
     require_offered(Backend.OPENVINO, precisions)
     graph = convert(generator)
+    _name_by_position(graph, generator.spec.name)
+    if settings.device == "CPU":
+        graph = with_planar_norms(graph)
     made = []
     for precision in precisions:
-        folder = out_dir / precision.value
-        folder.mkdir(parents=True, exist_ok=True)
-        match precision:
-            case Precision.F32 | Precision.F16:
-                model = graph
-            case Precision.INT8:
-                model = quantise(graph, calibration)
-            case Precision.INT8_DYNAMIC | Precision.INT8_FULL:
-                raise AssertionError("refused before the conversion")
-        _name_by_position(model, generator.spec.name)
-        ov.save_model(model, str(folder / ENTRY), compress_to_fp16=precision is Precision.F16)
-        hint = "f16" if precision is Precision.F16 else "f32"
-        made.append(
-            describe_artifact(
-                folder,
-                backend=Backend.OPENVINO,
-                precision=precision,
-                entry=ENTRY,
-                io=generator.spec,
-                settings={"inference_precision": hint},
-                facts=_facts(model),
-            )  # fmt: skip
-        )
+        for form in _forms(graph, generator, precision, calibration, settings):
+            folder = out_dir / "-".join([precision.value, *form.name.replace(" ", "-").split()])
+            folder.mkdir(parents=True, exist_ok=True)
+            _name_by_position(form.graph, generator.spec.name)
+            ov.save_model(form.graph, str(folder / ENTRY), compress_to_fp16=precision is Precision.F16)
+            made.append(
+                describe_artifact(
+                    folder,
+                    backend=Backend.OPENVINO,
+                    precision=precision,
+                    entry=ENTRY,
+                    io=generator.spec,
+                    settings={"inference_precision": form.arithmetic, "device": settings.device},
+                    facts={**form.facts, **_facts(form.graph)},
+                    form=form.name,
+                )  # fmt: skip
+            )
     return made
+
+
+def _forms(
+    graph: Any, generator: Generator, precision: Precision, calibration: list[tuple[np.ndarray, ...]], settings: OpenVinoSettings
+) -> list[_Form]:
+    match precision:
+        case Precision.INT8:
+            search = dataclasses.replace(settings.search, arithmetic=_float_arithmetic(graph, generator, calibration, settings))
+            found = int8_forms(graph, generator.spec, calibration, search)
+            return _checked(found, generator.spec.name, search.arithmetic, settings)
+        case Precision.F16 if settings.native and "BF16" in _capabilities():
+            return [_Form(graph, _fastest(graph, ("f16", "f32"))), _Form(graph, "bf16", "bf16 arithmetic")]
+        case Precision.F16:
+            return [_Form(graph, "f16")]
+        case _:
+            return [_Form(graph, "f32")]
+
+
+def _checked(found: list[Int8Form], name: str, arithmetic: str, settings: OpenVinoSettings) -> list[_Form]:
+    """Return the int8 forms with their int8 shares. Raises ExportError if the fully quantised one falls below the least share."""
+    made, names = [], set()
+    for form in found:
+        label = f"{len(form.kept_float)} float" if form.kept_float else form.preset if made else ""
+        facts: dict[str, Any] = {"preset": form.preset, "kept_float": list(form.kept_float)}
+        if form.psnr_db is not None:
+            facts["calibration_psnr_db"] = round(form.psnr_db, 2)
+        if settings.device == "CPU":
+            types = layer_types(compiled(form.graph, arithmetic))
+            floats = [layer for layer, (_, kind) in types.items() if kind != "int8"]
+            facts["int8_share"] = round(1 - len(floats) / max(1, len(types)), 4)
+            if settings.least_int8_share is not None and facts["int8_share"] < settings.least_int8_share:
+                if form.kept_float:
+                    continue  # the search may not leave so much in float: the target forbids it
+                raise _too_little_int8(name, facts["int8_share"], settings.least_int8_share, floats)
+        if label not in names:
+            names.add(label)
+            made.append(_Form(form.graph, arithmetic, label, facts))
+    return made
+
+
+def _too_little_int8(name: str, share: float, least: float, floats: list[str]) -> ExportError:
+    shown = ", ".join(floats[:_NAMED]) + (f" and {len(floats) - _NAMED} more" if len(floats) > _NAMED else "")
+    fact = f"int8 of '{name}': {share:.0%} of the computing layers run in int8 on the CPU, the target asks for {least:.0%}"
+    return ExportError(f"{fact}; in float: {shown}", hint="leave int8 out of export.precisions: it would gain nothing here")
+
+
+def _float_arithmetic(
+    graph: Any, generator: Generator, calibration: list[tuple[np.ndarray, ...]], settings: OpenVinoSettings
+) -> str:
+    """Return what float layers compute in beside int8 ones: bf16 where this CPU has it, is faster and as good as f32 for eyes."""
+    if not (settings.native and calibration and settings.search.evaluations and "BF16" in _capabilities()):
+        return "f32"
+    if _fastest(graph, ("f32", "bf16")) == "f32":
+        return "f32"
+    judge = Judge(graph, generator.spec, calibration[: settings.search.judges])
+    return "bf16" if decibels(judge.error(graph, "bf16")) >= _FAITHFUL_DB else "f32"
+
+
+def _fastest(graph: Any, arithmetics: tuple[str, ...]) -> str:
+    """Return the first of `arithmetics`, or the fastest one if it is faster than the first by more than noise."""
+    seconds = fastest_seconds([Timed(graph, cold=False, arithmetic=name) for name in arithmetics], threads=1)
+    best = min(range(len(seconds)), key=seconds.__getitem__)
+    return arithmetics[best if seconds[best] < seconds[0] * _FASTER else 0]
+
+
+def _capabilities() -> list[str]:
+    import openvino as ov
+
+    return [str(name) for name in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
 
 
 def convert(generator: Generator) -> Any:
@@ -89,31 +185,15 @@ def convert(generator: Generator) -> Any:
     return model
 
 
-def quantise(graph: Any, calibration: list[tuple[np.ndarray, ...]], *, keep_norms_float: bool = True) -> Any:
-    """Return an int8 copy of `graph`: NNCF, mixed preset, min-max ranges over all of `calibration`."""
-    import nncf
-
-    if not calibration:
-        raise ExportError("int8 needs calibration inputs and there are none", hint="give --data")
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    scope = nncf.IgnoredScope(types=_FLOAT_TYPES, validate=False) if keep_norms_float else nncf.IgnoredScope()
-    names = [port.get_any_name() for port in graph.inputs]
-    data = nncf.Dataset(calibration, lambda item: dict(zip(names, item, strict=True)))
-    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars would stand in front of --json
-        return nncf.quantize(
-            graph.clone(), data, preset=nncf.QuantizationPreset.MIXED, subset_size=len(calibration), ignored_scope=scope
-        )
-
-
 def save_default_int8(generator: Generator, calibration: list[tuple[np.ndarray, ...]], folder: Path) -> Artifact:
     """Write what NNCF makes of the generator with default settings, and return it: the yardstick of benchmarks."""
     import openvino as ov
 
     folder.mkdir(parents=True, exist_ok=True)
-    ov.save_model(quantise(convert(generator), calibration, keep_norms_float=False), str(folder / ENTRY), compress_to_fp16=False)
+    ov.save_model(quantise(convert(generator), calibration), str(folder / ENTRY), compress_to_fp16=False)
     return describe_artifact(
         folder, backend=Backend.OPENVINO, precision=Precision.INT8, entry=ENTRY, io=generator.spec,
-        settings={"inference_precision": "f32"}, facts={},
+        settings={"inference_precision": "f32"}, facts={}, form="NNCF default",
     )  # fmt: skip
 
 

@@ -17,10 +17,12 @@ _QUANTILE = 5  # the fifth part of the samples that is fastest: its slowest coun
 @dataclasses.dataclass(frozen=True)
 class Timed:
     """An OpenVINO model to time. `cold`: with nothing of it in the caches of a core, where the other layers of a large generator
-    leave nothing either. Otherwise it runs once right before each timed run, as all of a small generator stays there."""
+    leave nothing either. Otherwise it runs once right before each timed run, as all of a small generator stays there.
+    `arithmetic` is what its float layers may compute in: "f32", "f16" or "bf16"."""
 
     model: Any
     cold: bool
+    arithmetic: str = "f32"
 
 
 def fastest_seconds(models: Sequence[Timed], threads: int) -> list[float]:
@@ -33,7 +35,7 @@ def fastest_seconds(models: Sequence[Timed], threads: int) -> list[float]:
 
     evict = _eviction()
     core = ov.Core()
-    calls, samples = [_compiled(core, timed.model, threads) for timed in models], [list[int]() for _ in models]
+    calls, samples = [_compiled(core, timed, threads) for timed in models], [list[int]() for _ in models]
     clock: Callable[[], int] = time.thread_time_ns if threads == 1 else time.perf_counter_ns
     for round_number in range(_MOST_ROUNDS):
         waiting = [i for i, s in enumerate(samples) if round_number < _LEAST_ROUNDS or sum(s) < _ENOUGH_NS]
@@ -58,15 +60,15 @@ def _eviction() -> Callable[[], Any]:
     return lambda: np.add(buffer, 1, out=buffer)
 
 
-def _compiled(core: Any, model: Any, threads: int) -> Callable[[], Any]:
+def _compiled(core: Any, timed: Timed, threads: int) -> Callable[[], Any]:
     import numpy as np
 
-    config: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    config: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": timed.arithmetic}
     if threads:
         config["INFERENCE_NUM_THREADS"] = threads
     if threads == 1:  # by default every process would run on the same core, idle or not
         config["ENABLE_CPU_PINNING"] = False
-    compiled = core.compile_model(model, "CPU", config)
+    compiled = core.compile_model(timed.model, "CPU", config)
     request, rng = compiled.create_infer_request(), np.random.default_rng(0)
     data = [rng.standard_normal(tuple(port.shape)).astype(np.float32) for port in compiled.inputs]
     return lambda: request.infer(data, share_inputs=True)

@@ -13,7 +13,8 @@ class Candidate:
     """What is known of one artifact when the gate looks at it.
 
     `latency_s` is None when nothing can time or predict it. `parity_db` is against the float student, `ssim` against the
-    teacher, `findings` are sentences of the artefact detectors, `size_bytes` is of all files.
+    teacher, `findings` are sentences of the artefact detectors, `size_bytes` is of all files. `failure` says why it did not run
+    to its end; then the other values mean nothing.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Candidate:
     nonfinite: int
     findings: tuple[str, ...]
     size_bytes: int
+    failure: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,7 @@ def decide(candidates: Sequence[Candidate], floors: Floors) -> list[Decision]:
     """Return one decision per candidate, in their order. If all are dropped, the best picture is chosen all the same."""
     reasons = {c.name: _fault(c, floors) or _slower(c, candidates, floors) for c in candidates}
     kept = [c for c in candidates if not reasons[c.name]]
-    best = min(kept, key=_speed_then_quality) if kept else max(candidates, key=lambda c: (c.nonfinite == 0, c.ssim))
+    best = min(kept, key=_speed_then_quality) if kept else max(candidates, key=_picture)
     return [_decision(c, best, reasons[c.name], bool(kept)) for c in candidates]
 
 
@@ -62,6 +64,8 @@ def _decision(candidate: Candidate, best: Candidate, reason: str, any_kept: bool
 
 def _fault(candidate: Candidate, floors: Floors) -> str:
     """Why the candidate's pictures are not good enough; empty when they are."""
+    if candidate.failure:
+        return candidate.failure
     if candidate.nonfinite:
         return f"{candidate.nonfinite} values are NaN or infinite"
     if not candidate.precision.startswith("int8") and candidate.parity_db < floors.min_parity_db:
@@ -83,6 +87,10 @@ def _slower(candidate: Candidate, candidates: Sequence[Candidate], floors: Floor
         if higher and other.latency_s is not None and other.latency_s < candidate.latency_s:
             return f"slower than {other.name}: {candidate.latency_s * 1e3:.2f} against {other.latency_s * 1e3:.2f} ms"
     return ""
+
+
+def _picture(candidate: Candidate) -> tuple[bool, bool, float]:
+    return (not candidate.failure, candidate.nonfinite == 0, candidate.ssim)
 
 
 def _speed_then_quality(candidate: Candidate) -> tuple[float, float, int]:

@@ -125,9 +125,10 @@ def openvino_types(generator: Generator) -> dict[str, set[str]]:
     """Return, for NNCF's default int8 of the generator, the kinds of layer that run and the types they run in."""
     import openvino as ov
 
-    from edgegen.export.openvino import convert, quantise
+    from edgegen.export.openvino import convert
+    from edgegen.export.openvino_int8 import quantise
 
-    model = quantise(convert(generator), [(x,) for x in pictures()], keep_norms_float=False)
+    model = quantise(convert(generator), [(x,) for x in pictures()])
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
     found: dict[str, set[str]] = {}
     for layer in compiled.get_runtime_model().get_ops():

@@ -42,3 +42,9 @@ def test_nan_is_never_shipped_while_anything_else_exists():
 def test_a_float_artifact_without_parity_is_dropped():
     decisions = outcome(dataclasses.replace(F32, parity_db=20.0), INT8)
     assert "parity 20.0 dB" in decisions["openvino/f32"].reason and decisions["openvino/int8"].chosen
+
+
+def test_what_did_not_run_is_never_chosen_even_if_nothing_else_passes():
+    decisions = outcome(dataclasses.replace(F32, failure="crashed (SIGSEGV) while it ran"), dataclasses.replace(INT8, ssim=0.5))
+    assert decisions["openvino/f32"].reason == "crashed (SIGSEGV) while it ran"
+    assert decisions["openvino/int8"].chosen and not decisions["openvino/int8"].kept

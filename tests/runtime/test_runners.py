@@ -35,6 +35,13 @@ def test_openvino_computes_what_torch_computes(style: small_bundles.Small) -> No
     runner.close()
 
 
+def test_an_artifact_for_a_device_that_is_not_here_names_the_device_and_those_that_are(style: small_bundles.Small) -> None:
+    entry = dataclasses.replace(style.artifact.entry, settings={**style.artifact.entry.settings, "device": "NPU"})
+    with pytest.raises(MissingBackendError, match="is for the NPU and OpenVINO finds none here .it finds CPU.") as caught:
+        open_runner(style.artifact.folder, entry)
+    assert "NPU driver" in caught.value.hint
+
+
 def test_outputs_are_copies_that_the_next_run_leaves_alone(style: small_bundles.Small) -> None:
     runner = open_runner(style.artifact.folder, style.artifact.entry)
     (first,) = runner.run([PHOTO])

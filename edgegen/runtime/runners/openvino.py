@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
@@ -15,7 +15,10 @@ _TYPES = {"u8": "int8", "i8": "int8", "f16": "f16", "bf16": "bf16", "f32": "f32"
 
 
 class OpenVinoRunner:
-    """An IR compiled for latency. Settings: inference_precision ("f32", "f16", "bf16") and device ("CPU")."""
+    """An IR compiled for latency. Settings: inference_precision ("f32", "f16", "bf16") and device ("CPU", "GPU", "NPU").
+
+    Runs on the device that the settings name and on no other: a slower one in its place would be a wrong measurement.
+    """
 
     def __init__(self, contents: Dict[str, bytes], entry: ArtifactEntry, threads: int) -> None:
         try:
@@ -29,6 +32,7 @@ class OpenVinoRunner:
         self._device = str(entry.settings.get("device", "CPU"))
         self._config = configuration(entry, threads)
         core = openvino.Core()
+        _require_device(core, self._device, entry.name)
         begin = time.perf_counter_ns()
         compiled = core.compile_model(core.read_model(contents[entry.entry], contents[weights]), self._device, self._config)
         self._compile_ns = time.perf_counter_ns() - begin
@@ -68,12 +72,7 @@ class OpenVinoRunner:
 
     def _execution_types(self) -> Dict[str, int]:
         counts: Dict[str, int] = {}
-        for layer in self._compiled.get_runtime_model().get_ops():
-            info = layer.get_rt_info()
-            kind, ran, primitive = (_text(info, key) for key in ("layerType", "runtimePrecision", "primitiveType"))
-            if kind in _BOOKKEEPING:
-                continue
-            name = "int8" if primitive.endswith("_I8") else _TYPES.get(ran, ran)
+        for _, name in layer_types(self._compiled).values():
             counts[name] = counts.get(name, 0) + 1
         return counts
 
@@ -83,9 +82,31 @@ def configuration(entry: ArtifactEntry, threads: int) -> Dict[str, str]:
     config = {"PERFORMANCE_HINT": "LATENCY"}
     if "inference_precision" in entry.settings:
         config["INFERENCE_PRECISION_HINT"] = str(entry.settings["inference_precision"])
-    if threads:
+    if threads and entry.settings.get("device", "CPU") == "CPU":
         config["INFERENCE_NUM_THREADS"] = str(threads)
     return config
+
+
+def layer_types(compiled: Any) -> Dict[str, Tuple[str, str]]:
+    """Return the kind of every computing layer of a compiled graph and the type it runs in ("int8", "f32"), by layer name."""
+    found = {}
+    for layer in compiled.get_runtime_model().get_ops():
+        info = layer.get_rt_info()
+        kind, ran, primitive = (_text(info, key) for key in ("layerType", "runtimePrecision", "primitiveType"))
+        if kind not in _BOOKKEEPING:
+            int8 = primitive.lower().endswith("_i8")
+            found[str(layer.get_friendly_name())] = (kind, "int8" if int8 else _TYPES.get(ran, ran))
+    return found
+
+
+def _require_device(core: Any, device: str, name: str) -> None:
+    """Raise MissingBackendError unless `core` has `device`; "GPU" is there if one of several ("GPU.0") is."""
+    there = [str(found) for found in core.available_devices]
+    if device not in there and not any(found.startswith(device + ".") for found in there):
+        raise MissingBackendError(
+            f"{name} is for the {device} and OpenVINO finds none here (it finds {', '.join(there) or 'nothing'})",
+            hint=f"install Intel's {device} driver, or take a bundle made for the CPU",
+        )
 
 
 def _text(info: Any, key: str) -> str:

@@ -1,0 +1,176 @@
+"""Int8 candidates for OpenVINO, found by what each operation costs the picture and what float costs in its place.
+
+NNCF places the quantisers and sets their ranges. Then every quantised operation is run in int8 alone, all others in float: that
+is its error. The operations are left in float in the order of error per second that float takes longer; some steps of that order
+become candidates, and the gate measures them as a whole. It is NNCF's accuracy control, with the picture as the measure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgegen.errors import ExportError
+from edgegen.export.openvino_graph import int8_operations, with_float
+from edgegen.export.openvino_judge import Judge, LayerRun, decibels, layer_runs
+from edgegen.latency.clock import Timed, fastest_seconds
+from edgegen.pictures import Arrays
+from edgegen.spec import ComponentSpec
+
+_ENOUGH_DB = 45.0  # 8-bit pictures: one level of error everywhere is about 48 dB; more buys nothing that can be seen
+_MOST_DB = 50.0
+_FREE = 0.002  # of the time of the whole: what a profile cannot tell from nothing
+_BETTER_DB = 1.0
+_FASTER = 0.97  # a difference of 3 % is more than noise
+
+
+@dataclasses.dataclass(frozen=True)
+class Int8Search:
+    """How much may be tried. `evaluations` graphs tell what operations cost the picture (0: none are left in float), judged on
+    `judges` of the calibration inputs; `forms` candidates with operations in float are made beside the fully quantised ones.
+    `arithmetic` is what those operations compute in: "f32", or "bf16" on processors that have it."""
+
+    presets: tuple[str, ...] = ("mixed",)
+    evaluations: int = 0
+    judges: int = 2
+    forms: int = 0
+    arithmetic: str = "f32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Int8Form:
+    """An int8 graph. `kept_float` are the operations left in float that the quantiser would have taken; `psnr_db` is to the float
+    graph, on a few calibration inputs (None: not judged)."""
+
+    graph: Any
+    preset: str
+    kept_float: tuple[str, ...] = ()
+    psnr_db: float | None = None
+
+
+def quantise(graph: Any, calibration: Sequence[Arrays], *, preset: str = "mixed", float_types: Sequence[str] = ()) -> Any:
+    """Return an int8 copy of `graph`: NNCF, min-max ranges over all of `calibration`, operations of `float_types` left alone.
+
+    `preset` is NNCF's: "performance" has symmetric activations, "mixed" asymmetric ones where they are not all positive.
+    """
+    import nncf
+
+    if not calibration:
+        raise ExportError("int8 needs calibration inputs and there are none", hint="give --data")
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    names = [port.get_any_name() for port in graph.inputs]
+    data = nncf.Dataset(list(calibration), lambda item: dict(zip(names, item, strict=True)))
+    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars would stand in front of --json
+        return nncf.quantize(
+            graph.clone(),
+            data,
+            preset=nncf.QuantizationPreset(preset),
+            subset_size=len(calibration),
+            ignored_scope=nncf.IgnoredScope(types=list(float_types), validate=False),
+        )
+
+
+def int8_forms(graph: Any, spec: ComponentSpec, calibration: Sequence[Arrays], search: Int8Search) -> list[Int8Form]:
+    """Return int8 candidates for the float `graph`, the fully quantised ones first, then with more and more in float.
+
+    Where full int8 shows what the float graph shows (45 dB on some calibration inputs), nothing is left in float.
+    """
+    full = [Int8Form(quantise(graph, calibration, preset=preset), preset) for preset in search.presets]
+    if not search.evaluations:
+        return full
+    judge = Judge(graph, spec, calibration[: search.judges])
+    full = [dataclasses.replace(form, psnr_db=decibels(judge.error(form.graph, search.arithmetic))) for form in full]
+    full = _worth_keeping(full, search.arithmetic)
+    best = full[0]
+    operations = int8_operations(best.graph)
+    if not operations or (best.psnr_db or 0.0) >= _ENOUGH_DB:
+        return full
+    groups = _groups(operations, search.evaluations)
+    errors = [judge.error(with_float(best.graph, graph, set(operations) - set(group))) for group in groups]
+    timed = [Timed(g, cold=False, arithmetic=search.arithmetic) for g in (best.graph, graph)]
+    int8_s, float_s = fastest_seconds(timed, threads=1)
+    int8 = layer_runs(best.graph, calibration[0], arithmetic=search.arithmetic, whole_s=int8_s)
+    floats = layer_runs(graph, calibration[0], arithmetic=search.arithmetic, whole_s=float_s)
+    costs = [sum(_cost(name, int8, floats) for name in group) for group in groups]
+    for kept in _cuts(groups, errors, costs, _Limits(int8_s, float_s, search.forms)):
+        form = with_float(best.graph, graph, kept)
+        full.append(Int8Form(form, best.preset, kept, decibels(judge.error(form, search.arithmetic))))
+    return full
+
+
+def _worth_keeping(full: list[Int8Form], arithmetic: str) -> list[Int8Form]:
+    """Return the forms, the one to go on with first (the best picture of the fastest), without those that another one beats."""
+    if len(full) == 1:
+        return full
+    seconds = fastest_seconds([Timed(form.graph, cold=False, arithmetic=arithmetic) for form in full], threads=1)
+    order = sorted(range(len(full)), key=lambda i: seconds[i])
+    equal = [i for i in order if seconds[order[0]] >= seconds[i] * _FASTER]
+    best = max(equal, key=lambda i: full[i].psnr_db or 0.0)
+    others = [i for i in order if (full[i].psnr_db or 0.0) > (full[best].psnr_db or 0.0) + _BETTER_DB]
+    return [full[i] for i in (best, *others)]
+
+
+def _groups(operations: Mapping[str, str], most: int) -> list[tuple[str, ...]]:
+    """Return the operations one by one, or in at most `most` groups: neighbours of one kind, the first and the last alone."""
+    names = list(operations)
+    if len(names) <= most:
+        return [(name,) for name in names]
+    ends = {names[0], names[-1]}
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault("" if name in ends else operations[name], []).append(name)
+    alone = [(name,) for name in kinds.pop("", [])]
+    share = max(1, (most - len(alone)) // max(1, len(kinds)))
+    chunks = []
+    for members in kinds.values():
+        size = -(-len(members) // share)
+        chunks += [tuple(members[i : i + size]) for i in range(0, len(members), size)]
+    return alone + chunks
+
+
+def _cost(name: str, int8: Mapping[str, LayerRun], floats: Mapping[str, LayerRun]) -> float:
+    """Return the seconds that an operation takes longer in float: none where the quantised graph runs it in float anyway."""
+    if name not in int8 or name not in floats or int8[name].type != "int8":
+        return 0.0
+    return max(0.0, floats[name].seconds - int8[name].seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Limits:
+    """Seconds of the fully quantised and of the float graph, and how many cuts are wanted between the two."""
+
+    int8_s: float
+    float_s: float
+    count: int
+
+
+def _cuts(
+    groups: Sequence[tuple[str, ...]], errors: Sequence[float], costs: Sequence[float], limits: _Limits
+) -> list[tuple[str, ...]]:
+    """Return at most `limits.count` sets of operations to leave in float: the best picture for free, then evenly spaced in dB."""
+    free = _FREE * limits.int8_s
+    order = sorted(range(len(groups)), key=lambda i: errors[i] / (costs[i] + free), reverse=True)
+    steps = []  # (dB, seconds more than full int8, operations in float)
+    left, spent, kept = sum(errors), 0.0, ()
+    for index in order:
+        left, spent, kept = left - errors[index], spent + costs[index], (*kept, *groups[index])
+        if limits.int8_s + spent >= limits.float_s:
+            break
+        steps.append((decibels(max(left, 0.0)), spent, kept))
+    steps = _until(steps, _MOST_DB)
+    if not steps:
+        return []
+    cheap = [step for step in steps if step[1] <= (1 / _FASTER - 1) * limits.int8_s]
+    start, top = (cheap[-1] if cheap else steps[0]), steps[-1]
+    levels = [start[0] + (top[0] - start[0]) * i / max(1, limits.count - 1) for i in range(limits.count)]
+    chosen = [next((step for step in steps if step[0] >= level), top) for level in levels]
+    return list(dict.fromkeys(step[2] for step in chosen))
+
+
+def _until(steps: list[Any], db: float) -> list[Any]:
+    """Return the steps up to the first that reaches `db`: what comes after it buys nothing that can be seen."""
+    return steps[: next((i + 1 for i, step in enumerate(steps) if step[0] >= db), len(steps))]
