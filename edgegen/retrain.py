@@ -143,7 +143,7 @@ def _with_comparison(student: Generator, judged: Sequence[Judged]) -> Generator:
     """Return `student` whose last record tells how near to the teacher int8 came without and with the training, in dB."""
     best: dict[str, float] = {}
     for one in judged:
-        if one.artifact.entry.precision in [p.value for p in _TRAINED_FOR]:
+        if one.verification is not None and one.artifact.entry.precision in [p.value for p in _TRAINED_FOR]:
             key = "qat_psnr_db" if FORM in one.artifact.form else "ptq_psnr_db"
             best[key] = max(best.get(key, 0.0), one.verification.quality.psnr_db.mean)
     *before, last = student.lineage
