@@ -20,6 +20,7 @@ _PYTHONS = "python3 python3.14 python3.13 python3.12 python3.11 python3.10 pytho
 _LEAST_PYTHON = (3, 8)
 _HASH_DIGITS = 16
 _COPY = Limits(seconds=600.0)
+_IMPORTS = Limits(seconds=300.0)  # the first import of numpy from a slow memory card, by each Python that there is
 _FIND_PYTHON = """
 for p in $1; do
   command -v "$p" >/dev/null || continue
@@ -111,7 +112,8 @@ def _exists(transport: Transport, path: str) -> bool:
 
 def _find_python(transport: Transport) -> _Python:
     wanted = transport.python or _PYTHONS
-    found = [python for line in answer(transport, _FIND_PYTHON, wanted, doing="looking for Python") if (python := _parse(line))]
+    said = answer(transport, _FIND_PYTHON, wanted, doing="looking for Python", limits=_IMPORTS)
+    found = [python for line in said if (python := _parse(line))]
     new_enough = [python for python in found if python.version >= _LEAST_PYTHON]
     name = f"?python=/path/to/python after {transport.name} names another one"
     if not new_enough:

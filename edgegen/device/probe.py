@@ -24,9 +24,9 @@ def shell(transport: Transport, script: str, *arguments: str, limits: Limits = _
     return transport.run(["sh", "-c", script, "sh", *arguments], limits, folder=folder)
 
 
-def answer(transport: Transport, script: str, *arguments: str, doing: str) -> list[str]:
+def answer(transport: Transport, script: str, *arguments: str, doing: str, limits: Limits = _QUICK) -> list[str]:
     """Return the lines that the script prints; DeviceError that names `doing` if it fails."""
-    done = shell(transport, script, *arguments)
+    done = shell(transport, script, *arguments, limits=limits)
     if done.ended is not Ended.EXITED or done.exit_code != 0:
         raise refusal(transport.name, doing, done)
     return done.stdout.splitlines()
