@@ -20,7 +20,6 @@ from edgegen.outcome import Outcome, conclude
 from edgegen.pipeline import compress
 from edgegen.progress import Silent
 from edgegen.reach import latency_model
-from edgegen.recipe import STAGES
 from edgegen.spec import Verdict
 
 pytestmark = pytest.mark.slow
@@ -69,7 +68,7 @@ def test_a_run_ends_with_a_verdict_and_everything_that_led_to_it(whole: tuple[Pa
     assert [c["name"] for c in summary["candidates"]] == ["openvino/f32", "openvino/f16", "openvino/int8"]
     assert sum(c["chosen"] for c in summary["candidates"]) == 1
     assert all(c["latency_label"] == "predicted" and c["latency_ms"] > 0 for c in summary["candidates"])
-    assert [row["stage"] for row in summary["stages"]] == ["rewrite", "prune", "distill"]
+    assert [row["stage"] for row in summary["stages"]] == ["rewrite", "prune", "distill", "calibrate"]
     assert summary["record"]["schema"] == "edgegen.bench/1"
     assert summary["comparison"][0]["name"] == "teacher, torch eager f32"
     stored = json.loads((folder / "out" / "summary.json").read_text(), parse_constant=pytest.fail)
@@ -79,7 +78,7 @@ def test_a_run_ends_with_a_verdict_and_everything_that_led_to_it(whole: tuple[Pa
 
 def test_the_student_is_smaller_and_the_teacher_is_told_apart(whole: tuple[Path, Outcome]) -> None:
     folder, outcome = whole
-    rewritten, pruned, distilled = outcome.summary["stages"]
+    rewritten, pruned, distilled, _calibrated = outcome.summary["stages"]
     assert pruned["facts"]["macs"] < rewritten["facts"]["macs"]
     assert distilled["facts"]["steps"] == pipeline_runs.STEPS
     student = load_generator(stage(folder / "out", "distill"))
@@ -144,7 +143,7 @@ def test_another_seed_trains_another_student(finished: Path) -> None:
     assert first in students and len(students) == 2
 
 
-@pytest.mark.parametrize("until", STAGES)
+@pytest.mark.parametrize("until", ("load", *STAGED, "report"))
 def test_until_stops_after_that_stage_and_resume_goes_on(whole: tuple[Path, Outcome], finished: Path, until: str) -> None:
     order = ("load", *STAGED, "report")
     gone = [name for name in STAGED if order.index(name) >= order.index(until)]
@@ -168,7 +167,7 @@ def test_until_a_stage_that_the_recipe_lacks_is_refused(empty: Path) -> None:
 def test_a_recipe_without_training_gives_the_teacher_in_the_back_end(empty: Path) -> None:
     outcome = run(empty, recipe=empty / "tiny-export.toml")
     assert outcome.summary["verdict"] == "met"
-    assert [row["stage"] for row in outcome.summary["stages"]] == ["rewrite"]
+    assert [row["stage"] for row in outcome.summary["stages"]] == ["rewrite", "calibrate"]
     assert (outcome.summary["record"], outcome.summary["comparison"]) == (None, [])
     exact = next(c for c in outcome.summary["candidates"] if c["name"] == "openvino/f32")
     assert exact["ssim"] > 0.9999  # only rounding lies between them
