@@ -22,6 +22,7 @@ from edgegen.cli.calibrate import calibrate
 from edgegen.cli.compare import compare
 from edgegen.cli.compress import compress
 from edgegen.cli.cp import cp
+from edgegen.cli.doctor import doctor
 from edgegen.cli.inspect import inspect
 from edgegen.cli.plan import plan
 from edgegen.cli.preflight import preflight
@@ -50,7 +51,7 @@ app = typer.Typer(
     name="edgegen", cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
     help="Trained image generators in real time on small devices.",
 )  # fmt: skip
-for command in (plan, compress, sweep, inspect, preflight, calibrate, run, bench, compare, report, targets, cp):
+for command in (plan, compress, sweep, inspect, preflight, calibrate, run, bench, compare, doctor, report, targets, cp):
     app.command()(command)
 
 

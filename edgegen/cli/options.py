@@ -28,3 +28,8 @@ Trust = Annotated[bool, typer.Option("--trust", help="Allow the code named by --
 Perceptual = Annotated[Path | None, typer.Option(help="Weights of VGG16 or LPIPS, for the perceptual loss.")]
 Discriminator = Annotated[Path | None, typer.Option(help="Checkpoint of the discriminator, for the adversarial loss.")]
 Tables = Annotated[Path | None, typer.Option(help="Folder of layers that were measured on this machine: bench --table.")]
+DeviceOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Where: local:, ssh://user@host, adb://SERIAL, a name of the inventory, or all of it. Can be repeated."),
+]
+Devices = Annotated[Path, typer.Option(help="The inventory of boards.")]

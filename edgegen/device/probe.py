@@ -34,6 +34,7 @@ def answer(transport: Transport, script: str, *arguments: str, doing: str, limit
 
 def refusal(name: str, doing: str, done: Completed) -> DeviceError:
     """Return the error for a command that failed on the device `name` while `doing` something."""
+    name = name.rstrip(":")
     if done.ended is not Ended.EXITED:
         return DeviceError(f"{name}: {doing}: the device {done.ended.value}")
     said = last_line(done.stderr) or last_line(done.stdout) or f"exit code {done.exit_code}"
