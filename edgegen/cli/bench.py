@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgegen.cli import console
+from edgegen.cli.bench_fleet import bench_fleet, way_to
 from edgegen.cli.bench_layers import measure_table, show_layers
 from edgegen.cli.bench_tables import show_record
 from edgegen.cli.compare import EvenInvalid, show_comparison
 from edgegen.cli.every_export import bench_every_export
+from edgegen.cli.options import DeviceOption, Devices
 
 if TYPE_CHECKING:
     from edgegen.bench import BenchPlan, Measured
@@ -25,6 +27,8 @@ def bench(
     bundle: Annotated[
         Path | None, typer.Argument(help="A bundle folder or its .zip; with --all a checkpoint; none with --table.")
     ] = None,
+    device: DeviceOption = None,
+    devices: Devices = Path("devices.toml"),
     backend: Annotated[
         str | None, typer.Option(help="Another artifact than the preferred one: openvino, or openvino/f32.")
     ] = None,
@@ -59,7 +63,7 @@ def bench(
         Path | None, typer.Option(help="Measure the layers that pruning and plan use into this folder instead of a bundle.")
     ] = None,
     precision: Annotated[str, typer.Option(help="With --table: f32 or int8.")] = "int8",
-    out: Annotated[Path | None, typer.Option(help="Write the record (JSON) here and the raw samples beside it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the record (JSON) here; for several devices, a folder.")] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Of a checkpoint: every back end and precision that runs here, timed in turn.")
     ] = False,
@@ -68,6 +72,8 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Check a bundle and measure its latency, cold start, memory, power and heat; say whether the numbers can be trusted."""
+    if device and (layers or every or table is not None):
+        raise typer.BadParameter("--layers, --table and --all measure this machine only", param_hint="--device")
     if table is not None:
         measure_table(bundle, table, precision, threads)
         return
@@ -77,6 +83,7 @@ def bench(
         bench_every_export(bundle, resolution=resolution, data=data, threads=threads, json=json)
         return
     from edgegen.bench import measure_in_turn, read_measured
+    from edgegen.device import choose_members
     from edgegen.errors import RecipeError
     from edgegen.runtime.device_state import Wanted
     from edgegen.spec import parse_seconds
@@ -89,10 +96,18 @@ def bench(
         _plan(profile, min_runs, min_seconds, processes), backend=backend, threads=threads, cores=_cores(affinity),
         period_s=None if period is None else parse_seconds(period), wanted=Wanted(power_mode, governor, fix_clocks),
     )  # fmt: skip
+    members = choose_members(device or ["local:"], devices)
     console.note(f"at least {plan.min_runs} runs and {plan.min_seconds:g} s in {plan.processes} process(es)")
+    if len(members) > 1:
+        if beside is not None or earlier is not None:
+            raise RecipeError("--beside and --against compare on one device", hint="give one --device, or leave them out")
+        bench_fleet(bundle, plan, members, out=out, as_json=json)
+        return
     bundles = [bundle] if beside is None else [bundle, beside]
-    with console.progress() as progress:
-        measured = measure_in_turn(bundles, plan, outs=_outs(out, len(bundles)), progress=progress)
+    with way_to(next(iter(members))) as (transport, target_id), console.progress() as progress:
+        measured = measure_in_turn(
+            bundles, plan, transport=transport, target_id=target_id, outs=_outs(out, len(bundles)), progress=progress
+        )
     _show(measured, json=json)
     if layers:
         show_layers(bundle, plan, out, shown=not json)
@@ -144,7 +159,7 @@ def _outs(out: Path | None, count: int) -> list[Path] | None:
 
 def _show(measured: list[Measured], *, json: bool) -> None:
     """Print the records; end here if one has no timings."""
-    from edgegen.errors import BundleError
+    from edgegen.errors import BundleError, LinkLostError
 
     records = [one.record for one in measured]
     if json:
@@ -155,9 +170,11 @@ def _show(measured: list[Measured], *, json: bool) -> None:
     for one in measured:
         if not one.record.quality.passed:
             raise BundleError(
-                f"{one.record.artifact.model_name} fails its stored cases on this machine: timings are withheld",
+                f"{one.record.artifact.model_name} fails its stored cases on this device: timings are withheld",
                 hint=f"python -m edgegen.runtime check {one.name} shows each case",
             )
+        if one.record.latency_ms is None:
+            raise LinkLostError(one.record.validity.reasons[0], hint="the record holds what was measured before")
 
 
 def _compare(before: Measured, after: Measured, limit: float | None, *, even_invalid: bool, shown: bool) -> None:
