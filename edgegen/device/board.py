@@ -43,7 +43,7 @@ mv "$3.part" "$3"
 rm -f "$2"
 """
 _KEEP_NEWEST = """
-cd "$1" && ls -t | tail -n +4 | while read -r old; do rm -rf "./$old"; done
+touch "$2" && cd "$1" && ls -t | tail -n +4 | while read -r old; do rm -rf "./$old"; done
 """
 
 
@@ -100,13 +100,12 @@ def place_bundle(board: Board, bundle: Path, digest: str) -> str:
     goal = f"{parent}/{digest[:_HASH_DIGITS]}" + (".zip" if bundle.is_file() else "")
     if not _exists(board.transport, goal):
         board.transport.push(bundle, goal)
-    shell(board.transport, 'touch "$1"', goal)
-    shell(board.transport, _KEEP_NEWEST, parent)
+        shell(board.transport, _KEEP_NEWEST, parent, goal)
     return goal
 
 
 def _exists(transport: Transport, path: str) -> bool:
-    done = shell(transport, '[ -e "$1" ]', path)
+    done = shell(transport, '[ -e "$1" ] && touch "$1"', path)
     return done.ended is Ended.EXITED and done.exit_code == 0
 
 

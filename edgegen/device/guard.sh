@@ -34,7 +34,7 @@ c=$!
 { mkdir -p "$d/run" && echo "$c $(start "$c")" >"$d/run/$n"; } 2>/dev/null
 if [ "$m" = watch ]; then
   (
-    cat <&3 >/dev/null
+    while read -r _; do :; done <&3 # built in: no child that would outlive this and keep a session open
     trap "" TERM # the end of the command must not end this half-way
     kill -TERM $g$c
     sleep 2

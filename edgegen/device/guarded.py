@@ -19,6 +19,7 @@ from edgegen.device.transport import Completed, Ended, Limits, LineSink
 _TIMEOUT_CODES = (124, 137, 143)  # of coreutils, after KILL, of busybox
 _GRACE_S = 20.0  # for the device to end what it was told to end
 _POLL_S = 0.2
+_LINGER_S = 2.0  # for output that is still on its way when the mark of the end is there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +105,7 @@ def _converse(arguments: list[str], streams: tuple[Stream, Stream], limits: Limi
 
 def _await(streams: tuple[Stream, Stream], limits: Limits, changed: threading.Event) -> Ended:
     deadline = time.monotonic() + limits.seconds + _GRACE_S
+    marked = False
     while not all(stream.ended for stream in streams):
         changed.wait(_POLL_S)
         changed.clear()
@@ -112,7 +114,9 @@ def _await(streams: tuple[Stream, Stream], limits: Limits, changed: threading.Ev
         if limits.stop is not None and limits.stop.is_set():
             return Ended.STOPPED
         if time.monotonic() > deadline:
-            return Ended.TIMED_OUT
+            return Ended.EXITED if marked else Ended.TIMED_OUT
+        if not marked and any(stream.exit_code() is not None for stream in streams):
+            marked, deadline = True, time.monotonic() + _LINGER_S  # something that it started may hold the streams open
     return Ended.EXITED
 
 

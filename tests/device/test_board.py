@@ -11,7 +11,7 @@ from edgegen.device.runtime_archive import runtime_archive, runtime_digest
 from edgegen.errors import DeviceError
 
 PYTHON = Answer(Completed(0, "python 3 6 1 /usr/bin/python3\npython 3 9 1 /opt/python3.9\n"), when="import numpy")
-ABSENT, PRESENT = Answer(Completed(1), when='[ -e "$1" ]'), Answer(Completed(0), when='[ -e "$1" ]')
+ABSENT, PRESENT = Answer(Completed(1), when='[ -e "$1" ] &&'), Answer(Completed(0), when='[ -e "$1" ] &&')
 DONE = Answer(Completed(0), when="")
 
 

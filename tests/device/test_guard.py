@@ -129,3 +129,9 @@ def test_this_machine_says_what_it_is(tmp_path: Path) -> None:
     found = local.identify()
     assert (found.system, found.machine, found.node) == (os.uname().sysname, os.uname().machine, os.uname().nodename)
     assert local.folder() == str(tmp_path.resolve())
+
+
+def test_a_grandchild_that_holds_the_output_open_keeps_nobody_waiting(tmp_path: Path) -> None:
+    done = run(("dash",), tmp_path, "setsid sleep 600 & echo $!; exit 4", Limits(300.0))
+    assert isinstance(done, Completed) and done.exit_code == 4 and done.ended is Ended.EXITED
+    os.kill(int(done.stdout), 9)
