@@ -1,0 +1,98 @@
+"""The front of int8 candidates for a style network that int8 hurts: speed against picture, found by the search of the export.
+
+    python benchmarks/int8_front.py --out edgegen-out/int8_front
+
+style_rain_princess, untouched, 256x256 (InstanceNorm). NNCF's default int8 of the plain conversion is the yardstick. Everything
+runs in one child process on one thread, in turn, timed by the processor time of that thread; PSNR and SSIM are to the generator
+in torch on photos of street_test. Float layers compute in f32, whatever else this processor has. Writes
+docs/results/int8_front.md, and a grid of pictures (torch | NNCF default | the gate's choice) into --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from headline import SHARED, _centre
+from machine import write_result
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+_PHOTOS, _CALIBRATION = 8, 24
+
+
+def main() -> None:
+    """Make, run, time and judge the candidates, then write the table."""
+    from edgegen.candidates import int8_search, torch_call
+    from edgegen.data import open_inputs
+    from edgegen.export.openvino import OpenVinoSettings, export_openvino, save_default_int8
+    from edgegen.load import load
+    from edgegen.quantize.gate import Candidate, Floors, decide
+    from edgegen.recipe import Effort, load_recipe
+    from edgegen.spec import Precision
+    from edgegen.trial import Crash, Job, run_all, time_all
+    from edgegen.verify import assess, make_cases
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("edgegen-out/int8_front"))
+    parser.add_argument("--effort", type=Effort, default=Effort.BALANCED)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    generator = load(SHARED / "checkpoints/style_rain_princess/rain_princess.pt", resolution=(256, 256))
+    data = open_inputs(generator.spec, SHARED / "images/street_train", calibration="auto", seed=0, held_out=4)
+    samples = data.calibration(_CALIBRATION)
+    settings = OpenVinoSettings(least_int8_share=0.2, search=int8_search(args.effort))
+    default = save_default_int8(generator, samples, args.out / "default")
+    artifacts = [default, *export_openvino(generator, (Precision.F32, Precision.INT8), samples, args.out / "ours", settings)]
+    spec = generator.spec.inputs[0]
+    assert spec.low is not None and spec.high is not None
+    photos = [np.asarray(_centre(path, 256), np.float32) for path in sorted((SHARED / "images/street_test").glob("*.png"))]
+    given = [
+        ((p / 255 * (spec.high - spec.low) + spec.low).transpose(2, 0, 1)[None].astype(np.float32),) for p in photos[:_PHOTOS]
+    ]
+    call = torch_call(generator)
+    cases = make_cases(given, generator.spec, call, call)
+    jobs = [Job(a.folder, a.entry, tuple(given)) for a in artifacts]
+    made, seconds = run_all(jobs), time_all(jobs, threads=1)
+    found, times = [], []
+    for artifact, outputs, taken in zip(artifacts, made, seconds, strict=True):
+        assert not isinstance(outputs, Crash) and not isinstance(taken, Crash), (artifact.name, outputs, taken)
+        found.append(assess(artifact, outputs.outputs, outputs.ran, cases, seed=0))
+        times.append(taken)
+    config = load_recipe("balanced").verify
+    candidates = [
+        Candidate(a.name, a.entry.precision, s, f.parity.psnr_db.mean, f.quality.ssim.mean, f.nonfinite, f.findings, a.size_bytes)
+        for a, f, s in zip(artifacts, found, times, strict=True)
+    ]
+    decisions = decide(candidates[1:], Floors(1.0, config.max_ssim_loss, config.min_parity_db))
+    reasons = ["the yardstick", *(d.reason for d in decisions)]
+    lines = ["| artifact | operations in float | int8 share | ms | speed of NNCF's default | PSNR dB | SSIM | the gate |",
+             "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for a, c, why in zip(artifacts, candidates, reasons, strict=True):
+        kept, share = a.facts.get("kept_float"), a.facts.get("int8_share")
+        counted, part = "–" if kept is None else str(len(kept)), "–" if share is None else f"{share:.0%}"
+        seconds_taken = c.latency_s or 0.0
+        lines.append(
+            f"| {a.name.removeprefix('openvino/')} | {counted} | {part} | {seconds_taken * 1e3:.1f} "
+            f"| {times[0] / seconds_taken:.2f}x | {c.parity_db:.1f} | {c.ssim:.4f} | {why} |"
+        )
+    goals = []
+    for db, speed in ((40.0, 0.95), (43.0, 0.75)):
+        reached = [times[0] / (c.latency_s or 1) for c in candidates[1:] if c.precision == "int8" and c.parity_db >= db]
+        goals.append(
+            f"At least {db:.0f} dB: {max(reached, default=0):.2f}x the speed of NNCF's default (asked for: {speed:.2f}x)."
+        )
+    body = "\n".join([__doc__.split("\n\n")[2], "", *lines, "", *goals])
+    write_result(ROOT / "docs/results/int8_front.md", "Int8 of an InstanceNorm generator: speed against picture",
+                 "python benchmarks/int8_front.py", body)  # fmt: skip
+    (args.out / "front.json").write_text(json.dumps([c.__dict__ for c in candidates], indent=1))
+    chosen = next(i + 1 for i, d in enumerate(decisions) if d.chosen)
+    rows = [np.concatenate([cases[i].student, found[0].pictures[i], found[chosen].pictures[i]], 1) for i in range(3)]
+    Image.fromarray(np.rint(np.concatenate(rows) * 255).astype(np.uint8)).save(args.out / "grid.png")
+    print(body)
+
+
+if __name__ == "__main__":
+    main()
