@@ -177,7 +177,19 @@ class VirtualBoard:
 
     def _server_line(self) -> list[str]:
         if self.model.root.busybox:
-            return [*self._enter(), f"exec dropbear -F -E -s -r $HOME/.host_key -p 127.0.0.1:{self.port} -P /tmp/dropbear.pid"]
+            key, pid = self._folder / "host_key", self._folder / "dropbear.pid"
+            return [
+                *self._emulated("usr/sbin/dropbear"),
+                "-F",
+                "-E",
+                "-s",
+                "-r",
+                str(key),
+                "-p",
+                f"127.0.0.1:{self.port}",
+                "-P",
+                str(pid),
+            ]
         return [_sshd(), "-D", "-e", "-f", str(self._folder / "sshd_config")]
 
     def _server_configuration(self) -> str:
@@ -197,12 +209,30 @@ class VirtualBoard:
         }  # fmt: skip
         return "Host 127.0.0.1\n" + "".join(f"  {key} {value}\n" for key, value in lines.items())
 
+    def _emulated(self, program: str) -> list[str]:
+        """Return what runs an aarch64 program of the board's root as a process of this machine.
+
+        dropbear runs so, with sessions that enter the board one by one, as those of sshd do: one proot for all of them loses
+        system calls of processes that run at the same time.
+        """
+        emulator = [str(self._cache.tools() / QEMU), "-cpu", self.model.identity.cpu, "-L", str(self._folder / "prefix")]
+        return [*emulator, str(self._cache.part(self.model.root) / program)]
+
     def _make_dropbear_key(self) -> str:
+        """Write what dropbear reads: its key, the account, whose shell leads into the board, and who may log in."""
+        prefix, shell = self._folder / "prefix", self._folder / "shell"
+        (prefix / "etc").mkdir(parents=True)
+        for name in ("lib", "usr"):
+            (prefix / name).symlink_to(self._cache.part(self.model.root) / name)
+        shell.write_text(f'#!/bin/sh\n[ "$1" != -c ] || shift\nexec {shlex.join(self._enter())} "$@"\n', encoding="utf-8")
+        shell.chmod(0o755)
+        account = f"root:x:{os.geteuid()}:{os.getegid()}:root:{self.home}:{shell}\n"
+        (prefix / "etc/passwd").write_text(account, encoding="utf-8")
+        (prefix / "etc/shells").write_text(f"{shell}\n", encoding="utf-8")
         (self.home / ".ssh").mkdir(mode=0o700)
         shutil.copy(self._folder / "user_key.pub", self.home / ".ssh" / "authorized_keys")
-        made = run_tool(
-            [*self._enter(), "dropbearkey -t ed25519 -f $HOME/.host_key"], doing="making the key of a dropbear server"
-        )
+        line = [*self._emulated("usr/bin/dropbearkey"), "-t", "ed25519", "-f", str(self._folder / "host_key")]
+        made = run_tool(line, doing="making the key of a dropbear server")
         return next(line for line in made.splitlines() if line.startswith("ssh-"))
 
 
