@@ -14,7 +14,10 @@ HEAVY = {
     "torch", "openvino", "nncf", "onnx", "onnxruntime", "scipy", "matplotlib", "accelerate", "torch_pruning", "litert_torch",
     "ai_edge_litert", "ai_edge_quantizer", "jinja2", "safetensors", "PIL",
 }  # fmt: skip
-COMMANDS = ("plan", "compress", "sweep", "inspect", "preflight", "run", "bench", "report", "targets", "cp", "doctor")
+COMMANDS = (
+    "plan", "compress", "sweep", "inspect", "preflight", "run", "bench", "report", "targets", "cp", "doctor", "compare",
+    "calibrate",
+)  # fmt: skip
 
 
 def modules_loaded_by(*arguments: str) -> set[str]:
