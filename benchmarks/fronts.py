@@ -30,6 +30,7 @@ from machine import write_result
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
+TABLES = ROOT / "edgegen-out/tables"  # what runs measured of this machine
 SHARES = (0.4, 0.6, 0.75)  # of the channels that uniform pruning removes
 METHODS = ("uniform", "scratch", "edgegen")
 
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=Path("edgegen-out/fronts"))
+    parser.add_argument("--share", type=float, default=1.0, help="of the training of a family")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="only write the table from what is there")
     args = parser.parse_args()
@@ -74,7 +76,8 @@ def main() -> None:
     if not args.table:
         for name in args.families:
             for seed in args.seeds:
-                run_family(name, known[name], args.out / name / f"seed-{seed}", args.methods, seed, args.threads)
+                family = dataclasses.replace(known[name], macs=known[name].macs * args.share)
+                run_family(name, family, args.out / name / f"seed-{seed}", args.methods, seed, args.threads)
     write_table(args.out, ROOT / "docs/results/fronts.md")
 
 
@@ -205,7 +208,7 @@ def _request(family: Family, goal_s: float | None, out: Path, seed: int, until: 
         resolution=family.resolution,
         latency=None if goal_s is None else f"{goal_s * 1e3}ms", fps=None, max_size=None, max_memory=None, min_ssim=None,
         data=family.data, effort=Effort.BALANCED, seed=seed, resume=True, start=None, until=until, arch=None, trust=False,
-        discriminator=None, log_dir=None, tables=out.parents[1] / "tables",
+        discriminator=None, log_dir=None, tables=TABLES,
     )  # fmt: skip
 
 
@@ -267,7 +270,7 @@ def measure(generators: dict, teacher, name: str, family: Family, out: Path, thr
             **_scores(pictures, reference),
         }
         runner.close()
-    return {"teacher_macs": count_macs(teacher.module, teacher.spec), "students": found}
+    return {"teacher_macs": count_macs(teacher.module, teacher.spec), "training_macs": family.macs, "students": found}
 
 
 def test_inputs(name: str, teacher, out: Path) -> list[np.ndarray]:
@@ -311,12 +314,16 @@ def write_table(out: Path, path: Path) -> None:
         for key, row in students.items():
             method, share = key.rsplit("-", 1)
             lines.append(
-                f"| {family} | {seed} | {method} | {share} | {row['ms']:.3f} | {document['teacher_macs'] / row['macs']:.2f}x "
+                f"| {family} | {document['training_macs'] / 1e12:.1f} | {seed} | {method} | {share} | {row['ms']:.3f} | {document['teacher_macs'] / row['macs']:.2f}x "
                 f"| {row['psnr_db']:.2f} | {row['ssim']:.4f} | {row['seconds']:.0f} |"
             )
         for method, found in gains.items():
             found += [(family, seed, *gain) for gain in _gains(students, method)]
-    text = ["| family | seed | method | share removed | ms (int8) | fewer MACs | PSNR dB | SSIM | seconds |", _rule(9), *lines]
+    text = [
+        "| family | TMAC | seed | method | share removed | ms (int8) | fewer MACs | PSNR dB | SSIM | seconds |",
+        _rule(10),
+        *lines,
+    ]
     for method, rows in gains.items():
         text += ["", f"edgegen against `{method}` at equal measured latency (its front interpolated over log ms):", ""]
         text += ["| family | seed | ms | gain dB | gain SSIM |", _rule(5)]
