@@ -12,8 +12,9 @@ import numpy as np
 
 from edgegen.artifact import Artifact
 from edgegen.errors import ExportError, MissingExtraError
-from edgegen.latency import LatencyModel, LayerWork, MeasuredTable, Roofline, estimate
+from edgegen.latency import LatencyModel, LayerWork, MeasuredTable, estimate
 from edgegen.pictures import adapt
+from edgegen.prediction import predictor
 from edgegen.quantize.gate import Candidate, Decision, Floors, decide
 from edgegen.recipe import Choice, Effort
 from edgegen.runtime.manifest import ArtifactEntry
@@ -291,7 +292,7 @@ def candidate_latencies(
     cases: Sequence[Case],
     failures: list[str] | None = None,
 ) -> tuple[list[float | None], str]:
-    """Return seconds per artifact and how they were found: "measured" on a local target, "predicted" by roofline otherwise.
+    """Return seconds per artifact and how they were found: "measured" on a local target, "predicted" otherwise.
 
     Artifacts with a sentence in `failures` are left out; those that fail while they are timed get one.
     """
@@ -314,9 +315,9 @@ def candidate_latencies(
 
 
 def _predicted(request: Request, artifact: Artifact, works: Mapping[str, LayerWork]) -> float | None:
-    """Return the roofline's seconds; layers that the artifact keeps in float cost what they cost in the best float there is."""
-    model = roofline(request, Precision(artifact.entry.precision))
-    floats = [m for m in (roofline(request, p) for p in (Precision.F16, Precision.F32)) if m is not None]
+    """Return what the target's predictor says; layers that the artifact keeps in float cost what the best float costs."""
+    model = predictor(request, Precision(artifact.entry.precision))
+    floats = [m for m in (predictor(request, p) for p in (Precision.F16, Precision.F32)) if m is not None]
     kept = {_layer_of(operation) for operation in artifact.facts.get("kept_float", ())}
     if model is None or (kept & works.keys() and not floats):
         return None
@@ -328,21 +329,6 @@ def _predicted(request: Request, artifact: Artifact, works: Mapping[str, LayerWo
 def _layer_of(operation: str) -> str:
     """Return the layer that an OpenVINO operation is of: "head.conv" of "__module.head.conv/aten::_convolution/Convolution"."""
     return operation.removeprefix("__module.").partition("/")[0]
-
-
-def roofline(request: Request, precision: Precision) -> LatencyModel | None:
-    """Return the profile's prediction for one precision; None when the profile has no peak for it."""
-    target = request.target
-    macs, moved = target.macs_per_s(precision), target.memory_bytes_per_s
-    return None if macs is None or moved is None else Roofline(macs, moved, precision, target.channel_multiple)
-
-
-def peaks(request: Request) -> dict[str, Any]:
-    """Return what predictions for the target come from, for the keys of stages that predict; nothing for local targets."""
-    target = request.target
-    if target.local:
-        return {}
-    return {"macs_per_s": {p.value: target.macs_per_s(p) for p in target.precisions}, "bytes_per_s": target.memory_bytes_per_s}
 
 
 def torch_cases(inputs: Inputs, count: int, teacher: Generator, student: Generator) -> list[Case]:

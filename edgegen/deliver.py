@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgegen.calibrated import calibration_record, read_record, write_record
-from edgegen.candidates import export_candidates, judge, keep_judged, load_artifacts, peaks, save_artifacts, torch_cases
+from edgegen.candidates import export_candidates, judge, keep_judged, load_artifacts, save_artifacts, torch_cases
 from edgegen.comparison import compare_speed
 from edgegen.outcome import Decided, Outcome, conclude
 from edgegen.plan.compared import prediction_rows
+from edgegen.prediction import prediction_facts
 from edgegen.retrain import FORM, retrain, wants_training
 from edgegen.spec import Backend
 from edgegen.verify import runs_here
@@ -104,7 +105,7 @@ def _verify(run: Delivery, artifacts: Sequence[Artifact]) -> tuple[list[Case], l
     """Return the held-out cases and every candidate as judged; the judgement is kept, with the pictures that the report shows."""
     request, config = run.request, run.request.recipe.verify
     cases = torch_cases(run.inputs, config.held_out, run.teacher, run.student)
-    settings = {"config": dataclasses.asdict(config), "min_ssim": request.budget.min_ssim, **peaks(request)}
+    settings = {"config": dataclasses.asdict(config), "min_ssim": request.budget.min_ssim, **prediction_facts(request)}
 
     def store(folder: Path) -> None:
         keep_judged(judge(request, artifacts, run.student, cases, run.progress), folder)

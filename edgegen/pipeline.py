@@ -163,7 +163,8 @@ class Run:
             return generator
         if self.request.nest is not None:
             return self._from_nest(self.request.nest, generator)
-        from edgegen.candidates import peaks, whole_timer
+        from edgegen.candidates import whole_timer
+        from edgegen.prediction import prediction_facts
         from edgegen.prune import prune
 
         request, config, budget_s = self.request, self.prune_config(), self.request.prune_to_s
@@ -177,7 +178,7 @@ class Run:
             "budget_s": request.prune_to_s,
             "multiple": request.target.channel_multiple,
             "way": turn.way,
-            **peaks(request),
+            **prediction_facts(request),
         }
 
         def run(_: Path) -> Generator:

@@ -14,22 +14,23 @@ _HOPELESS = 2.0  # the narrowest student this many times over the budget: distil
 
 
 def latency_model(request: Request) -> LatencyModel:
-    """Return what estimates layers on the target: a table measured here for local targets, kept in OUT, a roofline for others.
+    """Return what estimates layers on the target: a table measured here for local targets, kept in OUT, predictions for others.
 
-    Raises BudgetError when the profile has no peaks: nothing could steer the pruning.
+    Raises BudgetError when there is no table of the device and the profile has no peaks: nothing could steer the pruning.
     """
-    from edgegen.candidates import fastest, roofline
+    from edgegen.candidates import fastest
     from edgegen.latency import MeasuredTable
+    from edgegen.prediction import predictor
 
     target = request.target
     precision = fastest(target.precisions)
     if target.local:
         return MeasuredTable(request.out / "latency-table.json", precision, threads=target.threads, cache=request.tables)
-    model = roofline(request, precision)
+    model = predictor(request, precision)
     if model is None:
         raise BudgetError(
             f"{target.id} has no known peak for {precision.value}, so its latency cannot be predicted",
-            hint="choose another target, or fill in the profile (`edgegen cp targets/" + target.id + " .`)",
+            hint=f"choose another target, or fill in the profile (`edgegen cp targets/{target.id} .`)",
         )
     return model
 

@@ -29,7 +29,8 @@ class Request:
     """One run: the checkpoint, where it shall run, what it may cost, and how. `rank` counts processes that train together.
 
     `goal_s` is what pruning aims at instead of the latency budget: an option of a plan. The verdict is told by the budget.
-    `tables` is a folder that runs share for what they measured of this machine; None: every run measures for itself.
+    `tables` is a folder of layers that were measured: on this machine, which runs add to, or on devices. None: every run measures
+    for itself.
     `nest` is a folder of students that were trained together (edgegen.nested); this run takes its own from there.
     """
 

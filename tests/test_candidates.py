@@ -17,9 +17,7 @@ from edgegen.candidates import (
     fastest,
     judge,
     load_artifacts,
-    peaks,
     require_exporter,
-    roofline,
     save_artifacts,
     torch_cases,
 )
@@ -28,6 +26,7 @@ from edgegen.errors import ExportError, MissingExtraError
 from edgegen.generator import Generator
 from edgegen.graph import example_inputs
 from edgegen.load import load
+from edgegen.prediction import prediction_facts, predictor
 from edgegen.progress import Silent
 from edgegen.prune.work import layer_works
 from edgegen.recipe import Choice, load_recipe
@@ -178,14 +177,14 @@ def test_what_a_profile_cannot_predict_stays_unknown(bench: Bench) -> None:
     request = bench.request()
     bare = dataclasses.replace(request, target=dataclasses.replace(request.target, predict=None))
     assert bare.target.memory_bytes_per_s is None
-    assert roofline(bare, Precision.F32) is None
+    assert predictor(bare, Precision.F32) is None
     latencies, label = candidate_latencies(bare, bench.export(request), bench.generator, [])
     assert (latencies, label) == ([None, None], "predicted")
 
 
 def test_predictions_depend_on_the_profile_and_measurements_do_not(bench: Bench) -> None:
-    assert peaks(bench.request("host")) == {}
-    told = peaks(bench.request("intel-n100"))
+    assert prediction_facts(bench.request("host")) == {}
+    told = prediction_facts(bench.request("intel-n100"))
     assert set(told["macs_per_s"]) == {"f32", "f16", "int8"} and told["bytes_per_s"] > 1e9
 
 

@@ -10,7 +10,8 @@ import typer
 
 from edgegen.cli import console
 from edgegen.cli.bench_fleet import bench_fleet, way_to
-from edgegen.cli.bench_layers import measure_table, show_layers
+from edgegen.cli.bench_grid import measure_table
+from edgegen.cli.bench_layers import show_layers
 from edgegen.cli.bench_tables import show_record
 from edgegen.cli.compare import EvenInvalid, show_comparison
 from edgegen.cli.every_export import bench_every_export
@@ -72,10 +73,10 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Check a bundle and measure its latency, cold start, memory, power and heat; say whether the numbers can be trusted."""
-    if device and (layers or every or table is not None):
-        raise typer.BadParameter("--layers, --table and --all measure this machine only", param_hint="--device")
+    if device and (layers or every):
+        raise typer.BadParameter("--layers and --all measure this machine only", param_hint="--device")
     if table is not None:
-        measure_table(bundle, table, precision, threads)
+        measure_table(bundle, table, precision=precision, threads=threads, device=device or (), devices=devices)
         return
     if bundle is None:
         raise typer.BadParameter("a bundle is missing", param_hint="BUNDLE")

@@ -1,4 +1,4 @@
-"""`edgegen bench --layers` and `--table`: layers of a bundle, and layers of all generators."""
+"""`edgegen bench --layers`: the layers of a bundle."""
 
 from __future__ import annotations
 
@@ -57,24 +57,3 @@ def _roofline(found: dict) -> str | None:
 
     svg = roofline_svg(section.roofline)
     return None if svg is None else svg.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
-
-
-def measure_table(bundle: Path | None, folder: Path, precision: str, threads: int) -> None:
-    """Measure the grid of layers on this machine into `folder`; what it has already is not measured again."""
-    from edgegen.errors import RecipeError
-    from edgegen.latency import MeasuredTable
-    from edgegen.latency.grid import Grid, measure_grid
-    from edgegen.spec import Precision
-    from edgegen.workspace import storage_errors
-
-    if bundle is not None:
-        raise RecipeError("--table measures no bundle", hint="leave the bundle or --table out")
-    if precision not in (Precision.F32.value, Precision.INT8.value):
-        raise RecipeError(f"--precision {precision} is not measured layer by layer", hint="f32 or int8")
-    with storage_errors(folder), console.progress() as progress:
-        folder.mkdir(parents=True, exist_ok=True)
-        table = MeasuredTable(folder / f"grid-{precision}-{threads}.json", Precision(precision), threads=threads, cache=folder)
-        measure_grid(table, Grid(), progress)
-    rows = [(key.replace("_", " "), value) for key, value in table.facts().items()]
-    console.table(f"Layers in {folder}", ("table", "value"), rows)
-    console.note(f"used by: edgegen compress ... --tables {folder}")

@@ -27,7 +27,7 @@ Arch = Annotated[str | None, typer.Option(help="Your own class for an unknown fa
 Trust = Annotated[bool, typer.Option("--trust", help="Allow the code named by --arch to run.")]
 Perceptual = Annotated[Path | None, typer.Option(help="Weights of VGG16 or LPIPS, for the perceptual loss.")]
 Discriminator = Annotated[Path | None, typer.Option(help="Checkpoint of the discriminator, for the adversarial loss.")]
-Tables = Annotated[Path | None, typer.Option(help="Folder of layers that were measured on this machine: bench --table.")]
+Tables = Annotated[Path | None, typer.Option(help="Folder of layers that were measured here or on the target: bench --table.")]
 DeviceOption = Annotated[
     list[str] | None,
     typer.Option(help="Where: local:, ssh://user@host, adb://SERIAL, a name of the inventory, or all of it. Can be repeated."),

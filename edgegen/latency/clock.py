@@ -1,17 +1,15 @@
-"""Timing compiled OpenVINO models on a machine that others use too."""
+"""Timing compiled OpenVINO models on a machine that others use too, and what else can time layers."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
-_LEAST_ROUNDS, _MOST_ROUNDS = 6, 40
-_ENOUGH_NS = 25_000_000  # of one model
-_SMALL_NS = 2_000_000  # what runs longer works on more than the caches of a core hold: warming them up gains nothing
-_EVICT_BYTES = 2 << 20
-_QUANTILE = 5  # the fifth part of the samples that is fastest: its slowest counts
+from edgegen.runtime.snippets import fastest_ns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,39 +23,67 @@ class Timed:
     arithmetic: str = "f32"
 
 
-def fastest_seconds(models: Sequence[Timed], threads: int) -> list[float]:
-    """Return what one run of each model takes on the CPU, in seconds, run in turn, round by round.
+class LayerClock(Protocol):
+    """What times the layers of a table, here or on a device. `in_turn` models are built at a time, and timed round by round."""
 
-    On one thread the processor time of that thread is counted: other processes do not appear in it. On several it is the time on
-    the wall, of which they take part. Either way noise only adds, so a low quantile is returned.
-    """
+    @property
+    def in_turn(self) -> int:
+        """How many models it takes at a time."""
+        ...
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what the times depend on beside the layer, as plain JSON."""
+        ...
+
+    def seconds(self, models: Sequence[Timed]) -> list[float]:
+        """Return what one run of each model takes."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class HereClock:
+    """Times layers in this process on `threads` threads (0: all cores)."""
+
+    threads: int
+    in_turn: int = 6
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return processor, OpenVINO and number of threads."""
+        from importlib.metadata import version
+
+        info = Path("/proc/cpuinfo")
+        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+        cpu = found.group(1) if found else platform.processor()
+        return {"cpu": cpu, "openvino": version("openvino"), "threads": self.threads}
+
+    def seconds(self, models: Sequence[Timed]) -> list[float]:
+        """See LayerClock."""
+        return fastest_seconds(models, self.threads)
+
+
+@dataclasses.dataclass(frozen=True)
+class StoppedClock:
+    """Stands for a device that was measured earlier: it has its fingerprint and times nothing."""
+
+    made_on: Mapping[str, Any]
+    in_turn: int = 1
+
+    def fingerprint(self) -> dict[str, Any]:
+        """See LayerClock."""
+        return dict(self.made_on)
+
+    def seconds(self, models: Sequence[Timed]) -> list[float]:
+        """Refuse: who reads a table asks what it knows first."""
+        raise RuntimeError(f"{len(models)} layers are not in the table, and its device is not at hand")
+
+
+def fastest_seconds(models: Sequence[Timed], threads: int) -> list[float]:
+    """Return what one run of each model takes on the CPU, in seconds, run in turn, round by round (`fastest_ns` says how)."""
     import openvino as ov
 
-    evict = _eviction()
     core = ov.Core()
-    calls, samples = [_compiled(core, timed, threads) for timed in models], [list[int]() for _ in models]
-    clock: Callable[[], int] = time.thread_time_ns if threads == 1 else time.perf_counter_ns
-    for round_number in range(_MOST_ROUNDS):
-        waiting = [i for i, s in enumerate(samples) if round_number < _LEAST_ROUNDS or sum(s) < _ENOUGH_NS]
-        if not waiting:
-            break
-        for index in waiting:
-            if not samples[index] or samples[index][-1] < _SMALL_NS:
-                calls[index]()
-            if models[index].cold:
-                evict()
-            begin = clock()
-            calls[index]()
-            samples[index].append(clock() - begin)
-    return [sorted(s)[len(s) // _QUANTILE] * 1e-9 for s in samples]
-
-
-def _eviction() -> Callable[[], Any]:
-    """Return what pushes all else out of the caches of a core. Shared caches are larger: they keep it, as in a generator."""
-    import numpy as np
-
-    buffer = np.zeros(_EVICT_BYTES, np.uint8)
-    return lambda: np.add(buffer, 1, out=buffer)
+    calls = [_compiled(core, timed, threads) for timed in models]
+    return [ns * 1e-9 for ns in fastest_ns(calls, [timed.cold for timed in models], threads)]
 
 
 def _compiled(core: Any, timed: Timed, threads: int) -> Callable[[], Any]:

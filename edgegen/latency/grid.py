@@ -11,7 +11,7 @@ from edgegen.progress import Progress
 
 _CHANNELS = (8, 16, 24, 32, 48, 64, 96, 128)
 _SIDES = (16, 32, 64, 128)
-_AT_A_TIME = 6  # lines that the table measures in turn, and saves
+_AT_A_TIME = 6  # layers that a table on this machine measures in turn, and saves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Grid:
             yield LayerWork("linear", width, 16 * width, (1, 1), (1, 1), 1, 1, 1, fused=("relu",), to_int8=True)
 
 
-def measure_grid(table: MeasuredTable, grid: Grid, progress: Progress) -> None:
+def measure_grid(table: MeasuredTable, grid: Grid, progress: Progress, *, at_a_time: int = _AT_A_TIME) -> None:
     """Measure what `table` lacks of the grid. It is saved every few lines: after an end of any kind the same call goes on."""
     works = list(grid.works())
     progress.start("table", len(works))
-    for start in range(0, len(works), _AT_A_TIME):
-        few = works[start : start + _AT_A_TIME]
+    for start in range(0, len(works), at_a_time):
+        few = works[start : start + at_a_time]
         table.measure(few)
         progress.advance(len(few))
     table.save()

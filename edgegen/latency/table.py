@@ -1,4 +1,4 @@
-"""Layers measured on this machine, one JSON file per table: what is in the file is never measured again."""
+"""Layers measured here or on a device, one JSON file per table: what is in the file is never measured again."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import dataclasses
 import hashlib
 import json
 import math
-import platform
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgegen.latency.clock import Timed, fastest_seconds
+from edgegen.latency.clock import HereClock, LayerClock, Timed
 from edgegen.latency.snippets import BINARY, FEED, layer_model, linear_source_model, pass_model, source_model
 from edgegen.latency.work import LayerWork, Pass, sub_pixel
 from edgegen.spec import Precision
@@ -21,7 +19,6 @@ _FORMAT = "edgegen.latency-table/2"
 _SHARES = {"concat": 0.5}  # its model joins two tensors
 _LEAST_S = 1e-7  # nothing is free: what is lost in the noise of its surroundings counts as this
 _COLD_BYTES = 64 << 10  # a layer with more weights is not the only one: together they do not fit the caches of a core
-_IN_TURN = 6  # models that are compiled at a time, and timed round by round
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +33,8 @@ class _Line:
 
 
 class MeasuredTable:
-    """Measures each distinct layer and pass once in OpenVINO on this machine, in the types it has in an artifact of `precision`.
+    """Measures each distinct layer and pass once in OpenVINO, in the types it has in an artifact of `precision`: on this machine,
+    or wherever `clock` times.
 
     A layer is timed behind a cheap one that writes its input, less the time of that one alone. Latency is a staircase that also
     goes down: 3x3 int8 convolutions with 24 outputs take longer than those with 32 (64x64, AVX-512 VNNI: 131 against 122
@@ -49,11 +47,14 @@ class MeasuredTable:
 
     label = "measured"
 
-    def __init__(self, path: Path, precision: Precision, *, threads: int = 0, cache: Path | None = None) -> None:
-        self._path, self._threads, self._int8 = path, threads, precision in (Precision.INT8, Precision.INT8_FULL)
-        self._fingerprint = fingerprint(threads)
+    def __init__(
+        self, path: Path, precision: Precision, *, threads: int = 0, cache: Path | None = None, clock: LayerClock | None = None
+    ) -> None:
+        self._path, self._int8 = path, precision in (Precision.INT8, Precision.INT8_FULL)
+        self._clock = clock or HereClock(threads)
+        self._fingerprint = self._clock.fingerprint()
         self._seconds = _read(path, self._fingerprint)
-        self._shared_path = None if cache is None else cache / f"latency-{_digest(self._fingerprint)}.json"
+        self._shared_path = None if cache is None else cache / f"latency-{fingerprint_digest(self._fingerprint)}.json"
         self._shared = {} if self._shared_path is None else _read(self._shared_path, self._fingerprint)
         self._measured = self._copied = 0
 
@@ -65,6 +66,12 @@ class MeasuredTable:
         forms = self._forms(work)
         self._fill([line for form in forms for line in form])
         return min(sum(self._net_s(line) for line in form) for form in forms)
+
+    def known(self, work: LayerWork) -> float | None:
+        """Return what `seconds` does if the table has all it takes; None otherwise, and nothing is measured."""
+        lines = [line for form in self._forms(work) for line in form]
+        needed = {_CALL.key, *(each.key for line in lines for each in (*line.others, line))}
+        return self.seconds(work) if needed <= self._seconds.keys() else None
 
     def whole(self, works: Iterable[LayerWork], measure: Callable[[], float]) -> float:
         """Return the seconds of the generator that consists of `works`, from the table or by `measure` now.
@@ -118,9 +125,9 @@ class MeasuredTable:
         self._seconds |= known
         self._copied += len(known)
         todo = [line for line in missing if line.key not in known]
-        for start in range(0, len(todo), _IN_TURN):
-            few = todo[start : start + _IN_TURN]
-            taken = fastest_seconds([Timed(line.model(), line.cold) for line in few], self._threads)
+        for start in range(0, len(todo), self._clock.in_turn):
+            few = todo[start : start + self._clock.in_turn]
+            taken = self._clock.seconds([Timed(line.model(), line.cold) for line in few])
             new = {line.key: seconds for line, seconds in zip(few, taken, strict=True)}
             self._seconds |= new
             self._measured += len(new)
@@ -134,15 +141,6 @@ class MeasuredTable:
             self._shared_path.parent.mkdir(parents=True, exist_ok=True)
             self._shared = {**_read(self._shared_path, self._fingerprint), **self._shared, **new}  # other runs add to it as well
             _write(self._shared_path, self._fingerprint, self._shared)
-
-
-def fingerprint(threads: int) -> dict[str, Any]:
-    """Return what a measured latency depends on beside the layer: processor, OpenVINO, number of threads (0: all cores)."""
-    from importlib.metadata import version
-
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
-    return {"cpu": found.group(1) if found else platform.processor(), "openvino": version("openvino"), "threads": threads}
 
 
 def _layer_line(work: LayerWork, int8: bool) -> _Line:
@@ -191,7 +189,8 @@ def _source_line(channels: int, height: int, width: int, store: str, cold: bool 
 _CALL = _source_line(FEED, 1, 1, "float")  # so little work that the call is what it costs
 
 
-def _digest(values: Mapping[str, Any]) -> str:
+def fingerprint_digest(values: Mapping[str, Any]) -> str:
+    """Return 16 digits that stand for a fingerprint in the names of files."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

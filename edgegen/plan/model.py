@@ -101,6 +101,8 @@ class Plan:
 
 def plan_key(request: Request) -> str:
     """Return the hash of everything in `request` that a plan depends on, the bytes of the checkpoint included."""
+    from edgegen.prediction import prediction_facts
+
     asked = {
         "checkpoint": hashlib.sha256(request.checkpoint.read_bytes()).hexdigest(),
         "target": request.target.to_json(),
@@ -112,6 +114,7 @@ def plan_key(request: Request) -> str:
         "seed": request.seed,
         "arch": request.arch,
         "version": __version__,
+        "predicted_from": prediction_facts(request),
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -66,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("bundle", help="a bundle folder or its .zip")
         command.add_argument("--backend", help="another artifact than the preferred one: openvino, or openvino/f32")
         command.add_argument("--threads", type=int, default=0, help="0: the back end decides")
+    snippets = commands.add_parser("snippets", help="time tiny models and print JSON; `edgegen bench --table` reads this")
+    snippets.add_argument("bundle", help="a .zip of them")
+    snippets.add_argument("--threads", type=int, default=0, help="0: the back end decides")
+    snippets.set_defaults(command=_snippets)
     five = commands.add_parser("sense", help="sample the sensors; phases come on standard input, one a line")
     five.add_argument("--cpu", type=int, help="a core to stay on")
     five.set_defaults(command=_sense)
@@ -180,6 +184,13 @@ def _layers(options: Any) -> int:
 
     found = layer_times(options.bundle, options.backend, options.threads, options.runs)
     sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")
+    return 0
+
+
+def _snippets(options: Any) -> int:
+    from edgegen.runtime.snippets import snippet_times
+
+    sys.stdout.write(json.dumps(snippet_times(options.bundle, options.threads), allow_nan=False) + "\n")
     return 0
 
 

@@ -80,6 +80,7 @@ def test_devices_that_cannot_be_meant_are_refused_before_anything_runs(bundle: P
     assert "the scheme 'shh' is unknown" in call("bench", bundle, "--device", "shh://x", fails=DeviceError)[0]
     two = ("--device", "desk", "--device", "kitchen", "--devices", inventory)
     assert "compare on one device" in call("bench", bundle, *two, "--beside", bundle, fails=RecipeError)[0]
+    assert "on one device at a time" in call("bench", *two, "--table", tmp_path / "t", fails=RecipeError)[0]
     wrong = tmp_path / "devices.toml"
     wrong.write_text(inventory.read_text().replace("raspberry-pi-5", "raspbery-pi-5"))
     assert (

@@ -10,13 +10,16 @@ import small_bundles
 
 from device_rig.boards import VirtualBoard
 from edgegen.bench import BenchPlan
+from edgegen.bench.board_table import measure_board_grid
 from edgegen.bundle import write_bundle
 from edgegen.device import choose_members, open_transport, parse_address
 from edgegen.doctor import examine
 from edgegen.errors import DeviceError
 from edgegen.fleet import measure_fleet
+from edgegen.latency.grid import Grid
+from edgegen.progress import Silent
 from edgegen.runtime.finding import Health
-from edgegen.spec import Backend
+from edgegen.spec import Backend, Precision
 
 pytestmark = pytest.mark.slow
 SHORT = BenchPlan(threads=1, min_runs=4, min_seconds=0.0, processes=1, cold_processes=1)
@@ -56,6 +59,18 @@ def test_this_machine_and_a_board_give_one_page_and_the_record_of_the_board_says
         assert there.record.quality.psnr_db_min > least_db
     page = (tmp_path / "records" / "devices.html").read_text(encoding="utf-8")
     assert all(text in page for text in ("local:", f"127.0.0.1:{board.port}", there.record.target.board))
+
+
+def test_layers_are_measured_on_a_board_and_marked_as_emulated(debian12: VirtualBoard, tmp_path: Path) -> None:
+    transport = open_transport(parse_address(debian12.url))
+    grid = Grid(channels=(8,), sides=())  # the linear layer alone: compiling a convolution takes the emulator seconds
+    settings = {"precision": Precision.INT8, "threads": 1, "grid": grid, "progress": Silent()}
+    table = measure_board_grid(transport, "raspberry-pi-5", tmp_path, **settings)
+    transport.close()
+    facts = table.facts()
+    assert (facts["machine"], facts["emulated"], facts["backend"]) == ("aarch64", True, "openvino")
+    assert facts["measured_now"] == facts["lines"]
+    assert all(table.known(work) is not None for work in grid.works())
 
 
 def test_the_old_board_is_measured_with_the_onnxruntime_that_it_has(debian11: VirtualBoard, tmp_path: Path) -> None:
