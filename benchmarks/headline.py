@@ -116,7 +116,8 @@ def _beside(recipe: str) -> Path | str:
 
 
 def _figures(job: str, request, out: Path) -> dict:
-    from edgegen.candidates import load_artifacts, torch_call
+    from edgegen.artifact import load_artifacts
+    from edgegen.candidates import torch_call
     from edgegen.generator import load_generator
     from edgegen.graph import count_macs, count_params
     from edgegen.load import load

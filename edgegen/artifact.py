@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ class Artifact:
     """The files of one candidate: `folder` holds what `entry.files` lists. `facts` are worth reporting (int8 share).
 
     `form` tells candidates of one back end and precision apart ("16 float"); a bundle holds one of them and has no use for it.
+    `lost` says why a candidate could not be built; then it has no files, and no gate takes it.
     """
 
     folder: Path
     entry: ArtifactEntry
     facts: Mapping[str, Any]
     form: str = ""
+    lost: str = ""
 
     @property
     def name(self) -> str:
@@ -51,3 +54,32 @@ def describe_artifact(
     files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     made = ArtifactEntry(backend.value, precision.value, entry, files, io, dict(settings))
     return Artifact(folder, made, dict(facts), form)
+
+
+def lost_artifact(folder: Path, backend: Backend, precision: Precision, io: ComponentSpec, why: str, form: str = "") -> Artifact:
+    """Return a candidate that could not be built, without files."""
+    return Artifact(folder, ArtifactEntry(backend.value, precision.value, "", {}, io, {}), {}, form, why)
+
+
+def save_artifacts(artifacts: Sequence[Artifact], folder: Path) -> None:
+    """Write artifacts.json beside the artifacts that lie in `folder`."""
+    rows = [
+        {
+            "folder": a.folder.relative_to(folder).as_posix(),
+            "entry": a.entry.to_json(),
+            "facts": dict(a.facts),
+            "form": a.form,
+            "lost": a.lost,
+        }
+        for a in artifacts
+    ]
+    (folder / "artifacts.json").write_text(json.dumps(rows, indent=1))
+
+
+def load_artifacts(folder: Path) -> list[Artifact]:
+    """Read what `save_artifacts` wrote."""
+    rows: list[Mapping[str, Any]] = json.loads((folder / "artifacts.json").read_text())
+    return [
+        Artifact(folder / row["folder"], ArtifactEntry.from_json(row["entry"]), row["facts"], row["form"], row["lost"])
+        for row in rows
+    ]

@@ -17,7 +17,6 @@ from edgegen.pictures import adapt
 from edgegen.prediction import predictor
 from edgegen.quantize.gate import Candidate, Decision, Floors, decide
 from edgegen.recipe import Choice, Effort
-from edgegen.runtime.manifest import ArtifactEntry
 from edgegen.spec import Backend, Precision
 from edgegen.support import NEEDS, missing_modules
 from edgegen.trial import Crash, Job, run_all, time_all
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from edgegen.data import Inputs
     from edgegen.export.openvino import OpenVinoSettings
     from edgegen.export.openvino_int8 import Int8Search
+    from edgegen.export.tflite import LitertSettings
     from edgegen.generator import Generator
     from edgegen.progress import Progress
     from edgegen.ranges import LearnedRange
@@ -106,6 +106,10 @@ def export_candidates(
         from edgegen.export.openvino import export_openvino
 
         made = export_openvino(lowered, precisions, samples, folder / backend.value, _openvino_settings(request))
+    elif backend is Backend.LITERT:
+        from edgegen.export.tflite import export_litert
+
+        made = export_litert(lowered, precisions, samples, folder / backend.value, learned, litert_settings(request.effort))
     else:
         made = export(lowered, backend, precisions, samples, folder / backend.value, learned)
     require_taken(made, tables_of(request.target))
@@ -135,6 +139,19 @@ def int8_search(effort: Effort) -> Int8Search:
             return Int8Search(("mixed", "performance"), evaluations=40, judges=2, forms=6)
         case Effort.THOROUGH:
             return Int8Search(("mixed", "performance"), evaluations=120, judges=4, forms=10)
+
+
+def litert_settings(effort: Effort) -> LitertSettings:
+    """Return which forms of int8 for LiteRT are candidates, and how many single ranges are tried."""
+    from edgegen.export.tflite import Int8Form, LitertSettings
+
+    match effort:
+        case Effort.QUICK:
+            return LitertSettings()
+        case Effort.BALANCED:
+            return LitertSettings(tuple(Int8Form), most_tries=8)
+        case Effort.THOROUGH:
+            return LitertSettings(tuple(Int8Form), most_tries=32)
 
 
 def _openvino_form(request: Request, student: Generator, calibration: list[Any], trial: Path) -> tuple[Generator, dict[str, Any]]:
@@ -238,7 +255,8 @@ def judge(
     from edgegen.quality.metrics import compare
 
     progress.start("verify", len(artifacts))
-    given = run_all([_job(a, student, cases) for a in artifacts], progress.advance)
+    built = iter(run_all([_job(a, student, cases) for a in artifacts if not a.lost], progress.advance))
+    given = [Crash(a.lost) if a.lost else next(built) for a in artifacts]
     progress.finish()
     failures = [g.reason if isinstance(g, Crash) else "" for g in given]
     if all(failures):
@@ -345,26 +363,6 @@ def torch_call(generator: Generator) -> Any:
             return generator.module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays)).numpy()
 
     return call
-
-
-def save_artifacts(artifacts: Sequence[Artifact], folder: Path) -> None:
-    """Write artifacts.json beside the artifacts that lie in `folder`."""
-    rows = [
-        {
-            "folder": a.folder.relative_to(folder).as_posix(),
-            "entry": a.entry.to_json(),
-            "facts": dict(a.facts),
-            "form": a.form,
-        }
-        for a in artifacts
-    ]
-    (folder / "artifacts.json").write_text(json.dumps(rows, indent=1))
-
-
-def load_artifacts(folder: Path) -> list[Artifact]:
-    """Read what `save_artifacts` wrote."""
-    rows: list[Mapping[str, Any]] = json.loads((folder / "artifacts.json").read_text())
-    return [Artifact(folder / row["folder"], ArtifactEntry.from_json(row["entry"]), row["facts"], row["form"]) for row in rows]
 
 
 def fastest(precisions: tuple[Precision, ...]) -> Precision:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgegen.artifact import load_artifacts, save_artifacts
 from edgegen.calibrated import calibration_record, read_record, write_record
-from edgegen.candidates import export_candidates, judge, keep_judged, load_artifacts, save_artifacts, torch_cases
+from edgegen.candidates import export_candidates, judge, keep_judged, torch_cases
 from edgegen.comparison import compare_speed
 from edgegen.outcome import Decided, Outcome, conclude
 from edgegen.plan.compared import prediction_rows

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgegen.artifact import Artifact
-from edgegen.candidates import Judged, export_candidates, judge, keep_judged, load_artifacts, save_artifacts
+from edgegen.artifact import Artifact, load_artifacts, save_artifacts
+from edgegen.candidates import Judged, export_candidates, judge, keep_judged
 from edgegen.effort import batch_for, shortened, steps_for, takes_crops
 from edgegen.generator import Generator, StageRecord, load_generator, save_generator
 from edgegen.graph import count_macs

@@ -10,15 +10,13 @@ from typing import Any
 import pipeline_runs
 import pytest
 
-from edgegen.artifact import Artifact
+from edgegen.artifact import Artifact, load_artifacts, save_artifacts
 from edgegen.candidates import (
     candidate_latencies,
     export_candidates,
     fastest,
     judge,
-    load_artifacts,
     require_exporter,
-    save_artifacts,
     torch_cases,
 )
 from edgegen.data import Inputs, open_inputs

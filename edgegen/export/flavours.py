@@ -45,7 +45,7 @@ def require_taken(artifacts: Iterable[Artifact], tables: Iterable[OpTable]) -> N
     for table in tables:
         if table.backend is not Backend.LITERT or not table.file_operations:
             continue
-        for artifact in artifacts:
+        for artifact in (a for a in artifacts if not a.lost):
             why = refusals((artifact.folder / artifact.entry.entry).read_bytes(), table)
             if why:
                 raise ExportError(

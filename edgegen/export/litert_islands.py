@@ -15,7 +15,6 @@ _LOWEST = -128
 
 def in_int8_forms(content: bytes) -> bytes:
     """Return a .tflite with one graph whose LEAKY_RELU and RELU compute in int8 where the tensors around them are int8."""
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     file: Any = schema.ModelT.InitFromPackedBuf(content, 0)
@@ -24,6 +23,27 @@ def in_int8_forms(content: bytes) -> bytes:
     if not any(changed):
         return content
     graph.drop_unread()
+    return _packed(file, content)
+
+
+def with_float_ends(content: bytes) -> bytes:
+    """Return a .tflite with one graph that takes and gives float32: int8 inputs get a QUANTIZE, int8 outputs a DEQUANTIZE."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    file: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = _Graph(file, schema.BuiltinOperator)
+    types = schema.TensorType
+    ends = [(e, number, inward) for inward in (True, False) for e, number in enumerate(graph.ends(inward=inward))]
+    int8 = [end for end in ends if graph.graph.tensors[end[1]].type == types.INT8]
+    for end, number, inward in int8:
+        graph.widen_end(end, number, types.FLOAT32, inward=inward)
+    return _packed(file, content) if int8 else content
+
+
+def _packed(file: Any, content: bytes) -> bytes:
+    """Return the bytes of an edited file that was read from `content`."""
+    import flatbuffers
+
     _take_in_buffers(file, content)
     builder = flatbuffers.Builder(len(content))
     builder.Finish(file.Pack(builder), file_identifier=_FILE_IDENTIFIER)
@@ -87,6 +107,32 @@ class _Graph:
                 kept.append(operator)
                 wanted |= {int(t) for t in operator.inputs}
         self.operators[:] = kept[::-1]
+
+    def ends(self, *, inward: bool) -> list[int]:
+        """Return the tensors that come in, or those that go out."""
+        return [int(t) for t in (self.graph.inputs if inward else self.graph.outputs)]
+
+    def widen_end(self, end: int, number: int, float32: int, *, inward: bool) -> None:
+        """Put a float32 tensor in place of input or output `end`, int8 tensor `number`, and what converts between them."""
+        import copy
+
+        tensors, inner = self.graph.tensors, self.graph.tensors[number]
+        outer = copy.copy(inner)
+        outer.type, outer.quantization, outer.buffer = float32, None, 0
+        inner.name = inner.name + b"_int8"
+        tensors.append(outer)
+        step = copy.copy(self.operators[0])
+        step.opcodeIndex = self._code("QUANTIZE" if inward else "DEQUANTIZE")
+        step.builtinOptions, step.builtinOptionsType, step.intermediates = None, 0, None
+        pair = ([len(tensors) - 1], [number])
+        step.inputs, step.outputs = pair if inward else pair[::-1]
+        self.operators.insert(0 if inward else len(self.operators), step)
+        ports = self.ends(inward=inward)
+        ports[end] = len(tensors) - 1
+        setattr(self.graph, "inputs" if inward else "outputs", ports)
+        for signature in self.file.signatureDefs:
+            for port in signature.inputs if inward else signature.outputs:
+                port.tensorIndex = len(tensors) - 1 if port.tensorIndex == number else port.tensorIndex
 
     def _code(self, kind: str) -> int:
         """Return the index of an operator code for int8 `kind`, made now if the file has none."""

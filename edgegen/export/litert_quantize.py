@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from edgegen.export.litert_convert import muted
 from edgegen.export.litert_graph import plan_int8, read_operations
 from edgegen.export.litert_islands import in_int8_forms
 from edgegen.export.litert_ranges import with_learned
+from edgegen.export.litert_search import choose_ranges
 from edgegen.spec import Precision
 
 if TYPE_CHECKING:
@@ -26,9 +28,18 @@ FLAVOURS = {
     Precision.INT8_FULL: "every tensor in int8, inputs and outputs too",
     Precision.INT8: "static int8 layers; dynamic in front of norms and at the end; float32 between them",
 }
+QDQ_FLAVOUR = "int8 layers, sums, joins and activations by Q/DQ; dynamic in front of norms and at the end"
 # XNNPACK takes no dynamic depthwise convolutions: a separable student ran in 24 ms with them and in 11 ms without.
 _DYNAMIC = ("CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED")
 _NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}  # ai-edge-quantizer has its own name for one operation
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantised:
+    """A .tflite in some precision, and facts worth reporting of how it came about."""
+
+    content: bytes
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def quantize(
@@ -38,32 +49,49 @@ def quantize(
     *,
     signature: str,
     learned: Sequence[LearnedRange] = (),
-) -> bytes:
+    most_tries: int = 0,
+) -> Quantised:
     """Return `model` (a float .tflite) in `precision`; inputs and outputs stay float32, but for `Precision.INT8_FULL`.
 
     `samples` are calibration inputs by signature name; static int8 needs them, and raises ExportError without. `learned` are
-    ranges from quantisation-aware training: they take the place of what calibration sees.
+    ranges from quantisation-aware training: they take the place of what calibration sees. `most_tries` single ranges are
+    changed in search of better pictures.
     """
     if precision is Precision.F32:
-        return model
+        return Quantised(model)
     if precision in (Precision.INT8, Precision.INT8_FULL) and not samples:
         raise ExportError("static int8 needs calibration inputs", hint="give --data, or leave int8 out of the precisions")
     with muted():
         quantizer = require("ai_edge_quantizer.quantizer", extra="tflite")
         recipe = _recipe(model, precision)
-        try:
+
+        def made_of(ranges: Any) -> bytes:
             quantization = quantizer.Quantizer(model)
             quantization.load_quantization_recipe(recipe)
-            ranges = _ranges(model, recipe, samples, signature) if quantization.need_calibration else None
-            if ranges and learned:
-                ranges = with_learned(ranges, model, learned)
+            ranges = with_learned(ranges, model, learned) if ranges and learned else ranges
             made = bytes(quantization.quantize(ranges, enable_progress_report=False).quantized_model)
+            return in_int8_forms(made) if precision in (Precision.INT8, Precision.INT8_FULL) else made
+
+        try:
+            if precision not in (Precision.INT8, Precision.INT8_FULL) or not _needs_ranges(recipe):
+                return Quantised(made_of(None))
+            seen = _ranges(model, recipe, samples, signature)
+            choice = choose_ranges(model, seen, samples, made_of, signature=signature, most_tries=most_tries)
         except Exception as error:  # ai-edge-quantizer raises ValueError, KeyError, RuntimeError from everywhere
             raise ExportError(f"LiteRT {precision.value}: {error}", hint="leave this precision out of the recipe") from error
     if precision is Precision.INT8_FULL:
-        made = in_int8_forms(made)
-        _require_int8(made)
-    return made
+        _require_int8(choice.content)
+    return Quantised(
+        choice.content, {"ranges": choice.ranges, "estimator": choice.estimator, "calibration_psnr_db": choice.psnr_db}
+    )
+
+
+def _needs_ranges(recipe: list[dict[str, Any]]) -> bool:
+    from ai_edge_quantizer import recipe_manager
+
+    manager = recipe_manager.RecipeManager()
+    manager.load_quantization_recipe(recipe)
+    return bool(manager.need_calibration())
 
 
 def _require_int8(content: bytes) -> None:

@@ -8,15 +8,19 @@ The same generator and calibration give the same bytes.
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgegen.artifact import Artifact, describe_artifact
+from edgegen.artifact import Artifact, describe_artifact, lost_artifact
+from edgegen.errors import ExportError
 from edgegen.export.flavours import refused_by
 from edgegen.export.litert_convert import convert
 from edgegen.export.litert_facts import file_facts, int8_ports
-from edgegen.export.litert_quantize import quantize
+from edgegen.export.litert_islands import in_int8_forms, with_float_ends
+from edgegen.export.litert_quantize import QDQ_FLAVOUR, Quantised, quantize
+from edgegen.ranges import Estimator
 from edgegen.spec import Backend, ComponentSpec, Layout, Precision, TensorSpec
 
 if TYPE_CHECKING:
@@ -28,14 +32,30 @@ if TYPE_CHECKING:
 SIGNATURE = "serving_default"
 
 
+class Int8Form(str, enum.Enum):
+    """How `Precision.INT8` is made: by ai-edge-quantizer from the float file, or by the converter from Q/DQ in the graph."""
+
+    STATIC = ""
+    QDQ = "Q/DQ"
+
+
+@dataclasses.dataclass(frozen=True)
+class LitertSettings:
+    """What int8 is worth: the forms that are tried, and how many single ranges are changed in search of better pictures."""
+
+    forms: tuple[Int8Form, ...] = (Int8Form.STATIC,)
+    most_tries: int = 0
+
+
 def export_litert(
     generator: Generator,
     precisions: tuple[Precision, ...],
     calibration: list[tuple[np.ndarray, ...]],
     out_dir: Path,
     learned: Sequence[LearnedRange] = (),
+    settings: LitertSettings = LitertSettings(),
 ) -> list[Artifact]:
-    """Write one .tflite per precision into `out_dir`/<precision>/ and return the artifacts in the order asked for.
+    """Write one .tflite per precision and form of int8 into folders below `out_dir`; return the artifacts in the order asked for.
 
     `calibration` holds inputs in `generator.spec` layout with batch axis 1; only static int8 reads it. Raises
     ExportError naming the node that LiteRT cannot take, and MissingExtraError without the `tflite` extra.
@@ -45,25 +65,48 @@ def export_litert(
     samples = [_sample(generator.spec, io, arrays) for arrays in calibration]
     artifacts = []
     for precision in precisions:
-        content = quantize(float_model, precision, samples, signature=SIGNATURE, learned=learned)
-        folder = out_dir / precision.value
-        folder.mkdir(parents=True, exist_ok=True)
-        entry = f"{generator.spec.name}.tflite"
-        (folder / entry).write_bytes(content)
-        settings: dict[str, Any] = {
-            "signature": SIGNATURE,
-            "input_names": [tensor.name for tensor in io.inputs],
-            "output_names": [tensor.name for tensor in io.outputs],
-        }
-        if precision is Precision.INT8_FULL:
-            settings["int8_ports"] = int8_ports(content, SIGNATURE)
-        facts = {**file_facts(content, precision), "refused_by": refused_by(content, precision)}
-        artifacts.append(
-            describe_artifact(
-                folder, backend=Backend.LITERT, precision=precision, entry=entry, io=io, settings=settings, facts=facts
-            )
-        )
+        made = quantize(float_model, precision, samples, signature=SIGNATURE, learned=learned, most_tries=settings.most_tries)
+        artifacts.append(_written(made, precision, Int8Form.STATIC, io, out_dir / precision.value))
+        if precision is Precision.INT8 and Int8Form.QDQ in settings.forms:
+            way, folder = Estimator(made.facts.get("estimator", Estimator.MIN_MAX)), out_dir / f"{precision.value}-qdq"
+            try:
+                artifacts.append(
+                    _written(_in_qdq_form(generator, calibration, way, learned), precision, Int8Form.QDQ, io, folder)
+                )
+            except ExportError as refused:  # the file without Q/DQ was written: one candidate less
+                artifacts.append(lost_artifact(folder, Backend.LITERT, precision, io, refused.message, Int8Form.QDQ.value))
     return artifacts
+
+
+def _in_qdq_form(
+    generator: Generator, calibration: list[tuple[np.ndarray, ...]], way: Estimator, learned: Sequence[LearnedRange]
+) -> Quantised:
+    """Return int8 made by the converter from Q/DQ; layers that it leaves in float become dynamic."""
+    from edgegen.export.litert_qdq import with_qdq
+
+    content = with_float_ends(in_int8_forms(convert(with_qdq(generator, calibration, way, learned), has_qdq=True)))
+    made = quantize(content, Precision.INT8_DYNAMIC, [], signature=SIGNATURE)
+    return Quantised(made.content, {"ranges": way.value})
+
+
+def _written(made: Quantised, precision: Precision, form: Int8Form, io: ComponentSpec, folder: Path) -> Artifact:
+    """Write one .tflite into `folder` and return its artifact."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entry = f"{io.name}.tflite"
+    (folder / entry).write_bytes(made.content)
+    settings: dict[str, Any] = {
+        "signature": SIGNATURE,
+        "input_names": [tensor.name for tensor in io.inputs],
+        "output_names": [tensor.name for tensor in io.outputs],
+    }
+    if precision is Precision.INT8_FULL:
+        settings["int8_ports"] = int8_ports(made.content, SIGNATURE)
+    facts = {**file_facts(made.content, precision), **made.facts, "refused_by": refused_by(made.content, precision)}
+    if form is Int8Form.QDQ:
+        facts["flavour"] = QDQ_FLAVOUR
+    return describe_artifact(
+        folder, backend=Backend.LITERT, precision=precision, entry=entry, io=io, settings=settings, facts=facts, form=form.value
+    )
 
 
 def litert_io(spec: ComponentSpec) -> ComponentSpec:

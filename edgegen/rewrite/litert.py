@@ -17,10 +17,7 @@ from torch import fx, nn
 from edgegen.generator import Generator
 from edgegen.graph import clean, example_inputs, insert_layer, layer_of, node_shapes, replace_layer, separate_calls
 from edgegen.layers import Clamp, PixelsIn, PixelsOut
-from edgegen.rewrite.batch_norm import fold_batch_norm
-from edgegen.rewrite.conv_transpose import as_subpixel
-from edgegen.rewrite.litert_channels import lower_channel_moves
-from edgegen.rewrite.litert_layers import (
+from edgegen.litert_layers import (
     ChannelAffine,
     EdgePad,
     ExponentialUnit,
@@ -31,6 +28,9 @@ from edgegen.rewrite.litert_layers import (
     UnitClamp,
     ValidConvTranspose,
 )
+from edgegen.rewrite.batch_norm import fold_batch_norm
+from edgegen.rewrite.conv_transpose import as_subpixel
+from edgegen.rewrite.litert_channels import lower_channel_moves
 
 _EDGE_MODES = {nn.ReflectionPad2d: "reflect", nn.ReplicationPad2d: "replicate"}
 _CALLS = {

@@ -14,7 +14,7 @@ from torch import fx, nn
 
 from edgegen.graph import layer_of, replace_layer
 from edgegen.layers import Clamp, Crop2d, DepthToSpace, Reshape, Scale
-from edgegen.rewrite.litert_layers import (
+from edgegen.litert_layers import (
     BlocksToSpace,
     ChannelAffine,
     EdgePad,

@@ -10,8 +10,7 @@ from torch import nn
 from edgegen.generator import Generator
 from edgegen.graph import example_inputs, trace
 from edgegen.layers import Clamp, Crop2d, DepthToSpace, PixelsIn, PixelsOut, Reshape
-from edgegen.rewrite.litert import lower_for_litert
-from edgegen.rewrite.litert_layers import (
+from edgegen.litert_layers import (
     BlocksToSpace,
     ChannelAffine,
     EdgePad,
@@ -25,6 +24,7 @@ from edgegen.rewrite.litert_layers import (
     UnitClamp,
     ValidConvTranspose,
 )
+from edgegen.rewrite.litert import lower_for_litert
 from edgegen.spec import ComponentSpec, Kind, Layout, TensorSpec
 
 TOLERANCE = 1e-10  # float64 sums in another order; values are of order 1
