@@ -4,9 +4,9 @@
     python benchmarks/litert.py unet --tries 0 --calibration 4     # for a busy machine: no search for single ranges
 
 `unet` (pix2pix, 54 M parameters, 256x256) and `resnet` (CycleGAN, 9 blocks, 128x128) have seeded random weights with settled
-norms: no trained ones are at hand. `style` runs at 128x128. Latency is processor time of one thread, the candidates of a generator
-in turn, median of 30. PSNR is against torch on four inputs that no range was set by. What was measured stays in --out; the table
-of all of it goes to docs/results/litert.md.
+norms: no trained ones are at hand. `style` runs at 128x128. Latency is processor time of one thread, the candidates of a
+generator in turn, median of 30. PSNR is against torch on four inputs that no range was set by. What was measured stays in
+--out; the table of all of it goes to docs/results/litert.md.
 """
 
 from __future__ import annotations
@@ -134,7 +134,9 @@ def _runtime_filters(artifact: Artifact) -> int:
     if artifact.lost:
         return 0
     operations = read_operations((artifact.folder / artifact.entry.entry).read_bytes())
-    return sum(o.kind in ("CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D") and len(o.inputs) > 1 for o in operations)
+    constants = {t for o in operations if o.kind == "DEQUANTIZE" and not o.inputs for t in o.outputs}  # float16 weights
+    layers = [o for o in operations if o.kind in ("CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D")]
+    return sum(len(set(layer.inputs) - constants) > 1 for layer in layers)
 
 
 def stock(generator: Generator) -> str:
@@ -143,11 +145,12 @@ def stock(generator: Generator) -> str:
         import litert_torch
 
         try:
-            converted = litert_torch.convert(generator.module.eval(), example_inputs(generator.spec), lightweight_conversion=True)
+            inputs = example_inputs(generator.spec)
+            content = bytes(litert_torch.convert(generator.module.eval(), inputs, lightweight_conversion=True).model_content())
         except Exception as error:  # whatever its passes raise: that it fails is the result
             told = [line for line in str(error).splitlines() if "error:" in line] or [str(error)]
             return f"fails: {told[0].partition('error:')[2].strip()[:100] or told[0][:100]}"
-    kinds = collections.Counter(operation.kind for operation in read_operations(bytes(converted.model_content())))
+    kinds = collections.Counter(operation.kind for operation in read_operations(content))
     named = {kind: kinds[kind] for kind in ("TRANSPOSE", "MIRROR_PAD", "RESIZE_NEAREST_NEIGHBOR") if kinds[kind]}
     return f"converts, {sum(kinds.values())} operations" + "".join(f", {count} {kind}" for kind, count in named.items())
 

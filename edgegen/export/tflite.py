@@ -41,10 +41,14 @@ class Int8Form(str, enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class LitertSettings:
-    """What int8 is worth: the forms that are tried, and how many single ranges are changed in search of better pictures."""
+    """What int8 is worth: the forms that are tried, and how many single ranges are changed in search of better pictures.
+
+    A generator of more than `most_qdq_parameters` gets no Q/DQ form: its conversion takes 2 s of one core per million.
+    """
 
     forms: tuple[Int8Form, ...] = (Int8Form.STATIC,)
     most_tries: int = 0
+    most_qdq_parameters: int = 16_000_000
 
 
 def export_litert(
@@ -76,6 +80,15 @@ def export_litert(
             except ExportError as refused:  # the file without Q/DQ was written: one candidate less
                 artifacts.append(lost_artifact(folder, Backend.LITERT, precision, io, refused.message, Int8Form.QDQ.value))
     return artifacts
+
+
+def _require_small(generator: Generator, most_parameters: int) -> None:
+    """Raise ExportError for a generator whose Q/DQ form takes too long to convert."""
+    from edgegen.graph import count_params
+
+    count = count_params(generator.module)
+    if count > most_parameters:
+        raise ExportError(f"not tried: {count:,} parameters, and above {most_parameters:,} converting with Q/DQ takes minutes")
 
 
 def _in_qdq_form(

@@ -9,8 +9,6 @@ from small_generators import SuperResolver, generator_of, samples
 from torch import nn
 
 from edgegen.candidates import judge, torch_call
-from edgegen.errors import ExportError
-from edgegen.export import tflite
 from edgegen.export.litert_qdq import RoundedTensor, with_qdq
 from edgegen.export.tflite import Int8Form, LitertSettings, export_litert
 from edgegen.progress import Silent
@@ -73,19 +71,13 @@ def test_what_lies_between_static_layers_is_in_int8_and_the_picture_stays(name, 
 
 
 @pytest.mark.slow
-def test_a_qdq_form_that_does_not_convert_is_lost_with_its_reason(skips, tmp_path, monkeypatch) -> None:
-    plain = tflite.convert
-
-    def convert(generator, *, has_qdq=False):
-        if has_qdq:
-            raise ExportError("LiteRT cannot convert node 'up' (ConvTranspose2d): no such luck")
-        return plain(generator)
-
-    monkeypatch.setattr(tflite, "convert", convert)
+def test_a_generator_too_large_to_convert_with_qdq_loses_that_candidate_with_the_reason_and_no_other(skips, tmp_path) -> None:
     generator = generator_of(skips)
     given = samples(generator, 3, seed=1)
-    made = export_litert(lower(generator, Backend.LITERT), (Precision.F32, Precision.INT8), given, tmp_path, settings=BOTH)
-    assert [a.lost for a in made] == ["", "", "LiteRT cannot convert node 'up' (ConvTranspose2d): no such luck"]
+    settings = dataclasses.replace(BOTH, most_qdq_parameters=1_000)
+    made = export_litert(lower(generator, Backend.LITERT), (Precision.F32, Precision.INT8), given, tmp_path, settings=settings)
+    assert [a.name for a in made if a.lost] == ["litert/int8 (Q/DQ)"]
+    assert made[2].lost.startswith("not tried: 3,") and not made[2].folder.exists()
     request = Request(tmp_path / "x.pt", load_target("host"), Budget(), load_recipe("export-only"), tmp_path / "out")
     cases = make_cases(given, generator.spec, torch_call(generator), torch_call(generator))
     judged = judge(request, made, generator, cases, Silent())
