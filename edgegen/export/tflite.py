@@ -74,6 +74,7 @@ def export_litert(
         if precision is Precision.INT8 and Int8Form.QDQ in settings.forms:
             way, folder = Estimator(made.facts.get("estimator", Estimator.MIN_MAX)), out_dir / f"{precision.value}-qdq"
             try:
+                _require_small(generator, settings.most_qdq_parameters)
                 artifacts.append(
                     _written(_in_qdq_form(generator, calibration, way, learned), precision, Int8Form.QDQ, io, folder)
                 )
