@@ -71,8 +71,8 @@ def export_litert(
     for precision in precisions:
         made = quantize(float_model, precision, samples, signature=SIGNATURE, learned=learned, most_tries=settings.most_tries)
         artifacts.append(_written(made, precision, Int8Form.STATIC, io, out_dir / precision.value))
-        if precision is Precision.INT8 and Int8Form.QDQ in settings.forms:
-            way, folder = Estimator(made.facts.get("estimator", Estimator.MIN_MAX)), out_dir / f"{precision.value}-qdq"
+        if precision is Precision.INT8 and Int8Form.QDQ in settings.forms and "estimator" in made.facts:  # a static layer
+            way, folder = Estimator(made.facts["estimator"]), out_dir / f"{precision.value}-qdq"
             try:
                 _require_small(generator, settings.most_qdq_parameters)
                 artifacts.append(

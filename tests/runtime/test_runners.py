@@ -69,6 +69,38 @@ def test_a_tensorrt_artifact_is_verified_by_onnxruntime_where_there_is_no_tensor
     runner.close()
 
 
+def test_an_onnxruntime_that_cuts_float16_off_does_not_verify_int8_for_tensorrt(
+    style: small_bundles.Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    artifact = small_bundles.onnx_artifact(style.module, style.spec, tmp_path, Backend.TENSORRT)
+    entry = dataclasses.replace(artifact.entry, precision="int8")
+    open_runner(tmp_path, entry).close()
+    monkeypatch.setattr(onnxruntime, "__version__", "1.29.0")
+    with pytest.raises(RuntimeBundleError, match=r"tensorrt/int8: onnxruntime 1\.29\.0 cannot stand in for TensorRT") as refused:
+        open_runner(tmp_path, entry)
+    assert "1.30" in refused.value.hint
+    open_runner(tmp_path, artifact.entry).close()  # float files are not concerned
+
+
+def test_the_onnxruntime_that_is_asked_for_rounds_float16_to_the_nearest_even_step(tmp_path: Path) -> None:
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    steps = helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"])
+    constants = [
+        helper.make_tensor("scale", TensorProto.FLOAT16, [], [0.5]),
+        helper.make_tensor("zero", TensorProto.INT8, [], [0]),
+    ]
+    ports = [helper.make_tensor_value_info(n, t, [4]) for n, t in (("x", TensorProto.FLOAT16), ("y", TensorProto.INT8))]
+    graph = helper.make_graph([steps], "one", ports[:1], ports[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (rounded,) = session.run(None, {"x": np.array([0.3, 0.45, -0.45, 0.75], np.float16)})
+    assert rounded.tolist() == [1, 1, -1, 2]
+
+
 @pytest.mark.slow
 def test_an_int8_file_says_that_it_runs_in_int8(style: small_bundles.Small, tmp_path: Path) -> None:
     import nncf
