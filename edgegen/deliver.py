@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgegen.artifact import load_artifacts, save_artifacts
+from edgegen.bench.foretold import FORETOLD
 from edgegen.calibrated import calibration_record, read_record, write_record
 from edgegen.candidates import export_candidates, judge, keep_judged, torch_cases
 from edgegen.comparison import compare_speed
 from edgegen.outcome import Decided, Outcome, conclude
-from edgegen.plan.compared import prediction_rows
+from edgegen.plan.compared import foretold_latency, prediction_rows
 from edgegen.prediction import prediction_facts
 from edgegen.retrain import FORM, retrain, wants_training
 from edgegen.spec import Backend
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from edgegen.verify import Case
     from edgegen.workspace import Workspace
 
-_STORED = 4  # cases of a bundle
+_FEWEST_STORED, _MOST_STORED = 4, 16  # cases of a bundle; 16 make a gate
+_STORED_BYTES = 4 << 20  # more than the fewest are stored only if they are as small as that together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +71,16 @@ def deliver(run: Delivery) -> Outcome | None:
     artifact = next(a for a in artifacts if a.name == chosen["name"])
     if trained and FORM in artifact.form:
         run = dataclasses.replace(run, student=trained.student)
-    decided = conclude(run.request, judged, record=None)
-    settings = {"artifact": artifact.entry.to_json(), "verdict": decided.verdict.value, "budget": run.request.budget}
+    decided = _conclude(run, judged, record=None)
+    settings = {"artifact": artifact.entry.to_json(), "verdict": decided.verdict.value, "budget": run.request.budget,
+                "foretold": decided.foretold}  # fmt: skip
     folder = run.work.stage("bundle", settings, lambda f: _bundle(run, artifact, cases, decided, f))
     if run.request.until == "bundle":
         return None
     measured = _bench(run, folder / "bundle", artifact)
     if run.request.until == "bench":
         return None
-    decided = conclude(run.request, judged, record=measured["record"])
+    decided = _conclude(run, judged, record=measured["record"])
     return _report(run, artifact, cases, judged, decided, measured)
 
 
@@ -115,6 +118,11 @@ def _verify(run: Delivery, artifacts: Sequence[Artifact]) -> tuple[list[Case], l
     return cases, json.loads((folder / "judged.json").read_text())
 
 
+def _conclude(run: Delivery, judged: list[Mapping[str, Any]], *, record: Mapping[str, Any] | None) -> Decided:
+    decided = conclude(run.request, judged, record=record)
+    return dataclasses.replace(decided, foretold=foretold_latency(run.request, run.student, judged))
+
+
 def _bundle(run: Delivery, artifact: Artifact, cases: Sequence[Case], decided: Decided, folder: Path) -> None:
     write(run, artifact, cases, decided, folder / "bundle", report=None)
 
@@ -127,7 +135,7 @@ def write(run: Delivery, artifact: Artifact, cases: Sequence[Case], decided: Dec
     request, student = run.request, run.student
     stored = [
         BundleCase(f"{i:02d}", c.inputs, (as_output(c.student, student.spec.outputs[0]),), decided.min_case_psnr_db)
-        for i, c in enumerate(cases[:_STORED])
+        for i, c in enumerate(_stored(cases))
     ]
     manifest = Manifest(
         name=request.checkpoint.stem,
@@ -138,10 +146,21 @@ def write(run: Delivery, artifact: Artifact, cases: Sequence[Case], decided: Dec
         teacher=dict(run.teacher.source),
         budget=dataclasses.asdict(request.budget),
         tools=tool_versions(),
-        lineage=tuple(record.to_json() for record in student.lineage),
+        lineage=(*(record.to_json() for record in student.lineage), _verified(request, decided)),
         data_sha256=run.inputs.digest,
     )
     write_bundle(out, manifest=manifest, artifacts=[artifact], cases=stored, report=report)
+
+
+def _stored(cases: Sequence[Case]) -> Sequence[Case]:
+    """Return the cases that go into the bundle: enough for a gate where they are small. Pictures are stored in bytes."""
+    each = sum(array.size for array in (*cases[0].inputs, cases[0].student)) if cases else 1
+    return cases[: max(_FEWEST_STORED, min(_MOST_STORED, _STORED_BYTES // each))]
+
+
+def _verified(request: Request, decided: Decided) -> dict[str, Any]:
+    """Return the entry of the lineage that tells whoever measures the bundle what was foretold."""
+    return {"stage": "verify", "config": dataclasses.asdict(request.recipe.verify), "facts": {FORETOLD: decided.foretold}}
 
 
 def as_output(picture: np.ndarray, spec: Any) -> np.ndarray:

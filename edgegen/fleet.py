@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edgegen.bench import BenchPlan, Record, measure_bundle
-from edgegen.device import Member, Transport, open_transport
-from edgegen.errors import DeviceError, EdgegenError
+from edgegen.device import UNKNOWN, Member, Transport, open_transport
+from edgegen.errors import DeviceError, EdgegenError, LinkLostError
 from edgegen.progress import Progress
 from edgegen.report.boards import BoardRow, render_boards
 from edgegen.workspace import storage_errors
@@ -55,9 +55,8 @@ def measure_fleet(
         path = None if out is None else out / f"{file_name(member.name)}.json"
         transport = opener(member.address, stop=stop)
         shown = None if progress is None else progress[member.name]
-        target = member.target or "unknown"
         try:
-            record = measure_bundle(bundle, plan, transport=transport, target_id=target, out=path, progress=shown)
+            record = measure_bundle(bundle, plan, transport=transport, target_id=member.target, out=path, progress=shown)
         except EdgegenError as failure:
             return Outcome(member, failure=failure)
         finally:
@@ -92,6 +91,8 @@ def failed(outcomes: Sequence[Outcome]) -> EdgegenError | None:
     names = ", ".join(outcome.member.name for outcome in bad)
     first = bad[0].failure
     hint = "" if first is None else first.hint
+    if any(outcome.record is not None and outcome.record.is_partial for outcome in bad):
+        return DeviceError(f"{len(bad)} of {len(outcomes)} devices were not measured to the end: {names}", hint=hint)
     return DeviceError(f"{len(bad)} of {len(outcomes)} devices gave no times: {names}", hint=hint)
 
 
@@ -112,29 +113,33 @@ def _write_page(path: Path, page: str) -> None:
 
 
 def _shortfall(record: Record) -> EdgegenError | None:
+    """A partial record keeps its times, and its device has not been measured all the same."""
+    if record.is_partial:
+        return LinkLostError(record.validity.reasons[0], hint="the record holds what was measured before")
     if record.latency_ms is not None:
         return None
     return DeviceError(record.validity.reasons[0] if record.validity.reasons else "no times", hint="")
 
 
 def _row(outcome: Outcome) -> BoardRow:
-    record, name, target = outcome.record, outcome.member.name, outcome.member.target
+    record, name = outcome.record, outcome.member.name
     if record is None:
         problem = "" if outcome.failure is None else outcome.failure.message
-        return BoardRow(name, target, problem=problem)
+        return BoardRow(name, outcome.member.target, problem=problem)
     times, sustained = record.latency_ms, None if record.latency_ms is None else record.latency_ms.sustained
     return BoardRow(
-        name, target,
+        name, None if record.target.id == UNKNOWN else record.target.id,
         board=record.target.board or record.target.cpu,
-        runtime=f"{record.target.runtime.name} {record.target.runtime.version}",
+        runtime=f"{record.target.runtime.name} {record.target.runtime.version.partition('-')[0]}",
         worst_case_db=record.quality.psnr_db_min if record.quality.passed else None,
         p50_ms=None if sustained is None else sustained.p50,
+        predicted_ms=None if record.prediction is None else record.prediction.predicted_ms,
         p90_ms=None if sustained is None else sustained.p90,
         p99_ms=None if sustained is None else sustained.p99,
         burst_ms=None if times is None else times.burst.p50,
         first_ms=None if record.cold is None else max(record.cold.first_inference_ms, default=None),
         memory_bytes=record.memory.vm_hwm_bytes,
-        valid=record.validity.valid,
+        valid=record.validity.valid, partial=record.is_partial,
         problem="; ".join(record.validity.reasons),
         warnings=record.validity.warnings,
     )  # fmt: skip

@@ -33,12 +33,14 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Decided:
-    """The verdict on the chosen artifact. `min_case_psnr_db` is what a device must reach on the stored cases."""
+    """The verdict on the chosen artifact. `min_case_psnr_db` is what a device must reach on the stored cases; `foretold` is what
+    was predicted of its latency, for whoever measures it."""
 
     verdict: Verdict
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
     min_case_psnr_db: float
+    foretold: Mapping[str, Any] | None = None
 
 
 def conclude(request: Request, judged: Sequence[Mapping[str, Any]], record: Mapping[str, Any] | None) -> Decided:

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgegen import __version__
 from edgegen.bench import sensed
+from edgegen.bench.foretold import prediction
 from edgegen.bench.plan import BenchPlan
 from edgegen.bench.record import (
     BuiltFor,
@@ -32,8 +33,9 @@ from edgegen.bench.record import (
     canonical_digest,
 )
 from edgegen.bench.statistics import percentile, summarise
-from edgegen.bench.validity import deadline, judge, judge_gate, pacing
+from edgegen.bench.validity import Circumstances, deadline, judge, judge_gate, pacing
 from edgegen.bundle import artifact_size, bundle_digest
+from edgegen.device import Recognised
 from edgegen.runtime.manifest import ArtifactEntry, Manifest
 from edgegen.runtime.time_bundle import DISTINCT_INPUTS
 
@@ -60,12 +62,13 @@ class Subject:
 
 @dataclasses.dataclass
 class Found:
-    """What the processes of one subject printed: the check, the cold ones, the warm ones, in order; `lost` says how the link
-    broke before the last of them was done."""
+    """What the processes of one subject printed: check, cold ones, warm ones, in order, and the `waits` for a cool device;
+    `lost` says how the link broke before the last of them was done."""
 
     checked: dict[str, Any]
     cold: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     warm: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    waits: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     lost: str | None = None
 
     def samples(self) -> dict[str, list[int]]:
@@ -74,17 +77,17 @@ class Found:
         return {**made, "sustained_counts": [len(run["sustained"]["samples_ns"]) for run in self.warm]}
 
 
-def assemble(subject: Subject, plan: BenchPlan, found: Found, target_id: str) -> Record:
-    """Return the record without its times of day. `target_id` says what the device is, "host" for this machine."""
+def assemble(subject: Subject, plan: BenchPlan, found: Found, target: Recognised) -> Record:
+    """Return the record without its times of day. `target` says what the device is."""
     quality = _quality(found.checked["cases"])
     ran, facts = found.checked["ran"], found.checked["machine"]
     record = Record(
         started_utc="", duration_s=0.0, tool=Tool("edgegen", __version__), artifact=subject.artifact,
-        target=_device(target_id, ran, facts), state=_state(ran, facts, found, plan), method=_method(plan),
+        target=_device(target, ran, facts), state=_state(ran, facts, found, plan), method=_method(plan),
         quality=quality, validity=judge_gate(quality), comparable_key="",
     )  # fmt: skip
     if found.warm:
-        record = _with_times(record, subject.manifest, plan, found)
+        record = _with_times(record, subject.manifest, plan, found, target.note)
     if found.lost is not None:
         kept = record.validity.reasons if found.warm else ()
         record = dataclasses.replace(record, validity=Validity(False, (found.lost, *kept), record.validity.warnings))
@@ -103,7 +106,7 @@ def comparable_parts(record: Record) -> dict[str, Any]:
     return parts
 
 
-def _with_times(record: Record, manifest: Manifest, plan: BenchPlan, found: Found) -> Record:
+def _with_times(record: Record, manifest: Manifest, plan: BenchPlan, found: Found, note: str) -> Record:
     samples, warm, processes = found.samples(), found.warm, [*found.cold, *found.warm]
     burst, sustained = summarise(samples["burst"]), summarise(samples["sustained"])
     seconds = sum(run["sustained"]["duration_ns"] for run in warm) / 1e9
@@ -112,7 +115,8 @@ def _with_times(record: Record, manifest: Manifest, plan: BenchPlan, found: Foun
     heat = sensed.thermal(warm)
     return dataclasses.replace(
         record,
-        method=_measured_method(record.method, sustained.n, warm),
+        method=dataclasses.replace(_measured_method(record.method, sustained.n, warm), cool_start=sensed.cool_start(found.waits)),
+        state=dataclasses.replace(record.state, background_load_pct=sensed.background_load_pct(warm)),
         cold=Cold(_each(processes, "load_ns"), _each(processes, "compile_ns"), _each(processes, "first_inference_ns")),
         latency_ms=Latency(
             burst=burst, sustained=sustained, parts=Parts(pre=parts["pre"], compute=sustained.p50, post=parts["post"]),
@@ -128,7 +132,8 @@ def _with_times(record: Record, manifest: Manifest, plan: BenchPlan, found: Foun
         ),
         power=sensed.power(warm, sustained.n, seconds), thermal=heat, clocks=sensed.clocks(warm),
         engine=_engine(warm[-1]["ran"].get("execution_types")),
-        validity=judge(sustained, warm, record.artifact.precision, heat),
+        prediction=prediction(manifest, record.artifact, record.target.id, sustained.p50),
+        validity=judge(sustained, warm, record.artifact.precision, heat, Circumstances(record.quality.n, found.waits, note)),
     )  # fmt: skip
 
 
@@ -165,10 +170,11 @@ def _quality(cases: Sequence[Mapping[str, Any]]) -> CasesQuality:
     )  # fmt: skip
 
 
-def _device(target_id: str, ran: Mapping[str, Any], facts: Mapping[str, Any]) -> Device:
+def _device(target: Recognised, ran: Mapping[str, Any], facts: Mapping[str, Any]) -> Device:
     return Device(
-        target_id, Runtime(ran["backend"], ran["version"]), facts["os"], facts["kernel"],
+        target.id, Runtime(ran["backend"], ran["version"]), facts["os"], facts["kernel"],
         facts["python"], facts["cpu"], facts["board"], machine=facts.get("machine"), emulated=facts.get("emulated"),
+        match=target.match,
     )  # fmt: skip
 
 

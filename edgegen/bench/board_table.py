@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgegen.bench.children import call_runtime
-from edgegen.device import Board, Transport, leased, make_ready
+from edgegen.device import Board, Transport, leased, make_ready, recognise
 from edgegen.device.probe import shell
 from edgegen.errors import DeviceError, LinkLostError
 from edgegen.latency import MeasuredTable
@@ -76,18 +76,20 @@ class BoardClock:
 
 
 def measure_board_grid(
-    transport: Transport, target_id: str, folder: Path, *, precision: Precision, threads: int, progress: Progress,
+    transport: Transport, target_id: str | None, folder: Path, *, precision: Precision, threads: int, progress: Progress,
     grid: Grid | None = None,
 ) -> MeasuredTable:  # fmt: skip
-    """Measure on the device what `folder` lacks of `grid` (None: the whole one), and return the table.
+    """Measure on the device what `folder` lacks of `grid` (None: the whole one), and return the table. `target_id` says what the
+    device is, None: its own files tell.
 
     Lines are kept in `folder` under the fingerprint of the device, a few at a time: after an end of any kind the same call goes
     on. Raises LinkLostError for a link that breaks, MissingExtraError where the device has no OpenVINO.
     """
     with leased(transport):
-        clock = BoardClock(make_ready(transport), target_id, threads)
+        board, target = make_ready(transport), recognise(transport, target_id).id
+        clock = BoardClock(board, target, threads)
         made_on = fingerprint_digest(clock.fingerprint())
-        path = folder / f"grid-{target_id}-{made_on}-{precision.value}.json"
+        path = folder / f"grid-{target}-{made_on}-{precision.value}.json"
         table = MeasuredTable(path, precision, threads=threads, cache=folder, clock=clock)
         try:
             measure_grid(table, grid or Grid(), progress, at_a_time=_LAYERS_AT_A_TIME)

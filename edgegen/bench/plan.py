@@ -32,6 +32,7 @@ class BenchPlan:
 
     `period_s` paces the sustained runs, `cores` pins the measuring processes, `wanted` changes the state of the device for the
     time of the measurement. The device ends a process that takes longer than `child_limit_s`. `sensor_root` is where /sys lies.
+    Before each process that is timed the device gets `cool_wait_s` at most to cool down to what it was at rest.
     """
 
     backend: str | None = None
@@ -48,6 +49,7 @@ class BenchPlan:
     sensor_hz: float = 10.0
     sensor_root: str = "/"
     journal: str | None = None
+    cool_wait_s: float = 0.0
 
     @property
     def profile(self) -> str:
@@ -92,8 +94,10 @@ def profile_plan(profile: Profile) -> BenchPlan:
     """Return the plan of a profile: `dataclasses.replace` changes single settings."""
     match profile:
         case Profile.QUICK:
-            return BenchPlan(min_runs=QUICK_RUNS, min_seconds=QUICK_SECONDS, processes=3, cold_processes=0)
+            return BenchPlan(min_runs=QUICK_RUNS, min_seconds=QUICK_SECONDS, processes=3, cold_processes=0, cool_wait_s=20.0)
         case Profile.STANDARD:
-            return BenchPlan(min_runs=STANDARD_RUNS, min_seconds=STANDARD_SECONDS, processes=5, cold_processes=0)
+            return BenchPlan(
+                min_runs=STANDARD_RUNS, min_seconds=STANDARD_SECONDS, processes=5, cold_processes=0, cool_wait_s=120.0
+            )
         case Profile.FULL:
-            return BenchPlan(min_runs=STANDARD_RUNS, min_seconds=FULL_SECONDS, processes=5, cold_processes=0)
+            return BenchPlan(min_runs=STANDARD_RUNS, min_seconds=FULL_SECONDS, processes=5, cold_processes=0, cool_wait_s=600.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import json
 import os
 import secrets
 import time
@@ -24,7 +25,7 @@ from edgegen.bench.plan import STANDARD_RUNS, STANDARD_SECONDS, BenchPlan
 from edgegen.bench.record import Record
 from edgegen.bench.record_file import Measured, write_record
 from edgegen.bundle import bundle_digest, bundle_manifest, host_errors
-from edgegen.device import Board, LocalTransport, Transport, leased, make_ready, place_bundle
+from edgegen.device import Board, LocalTransport, Recognised, Transport, leased, make_ready, place_bundle, recognise
 from edgegen.errors import DeviceError, LinkLostError
 from edgegen.progress import Progress, Silent
 from edgegen.runtime.device_state import Wanted
@@ -50,16 +51,16 @@ def measure_bundle(
     plan: BenchPlan,
     *,
     transport: Transport | None = None,
-    target_id: str = "host",
+    target_id: str | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
 ) -> Record:
     """Measure the bundle folder or .zip on a device and return the record; write it and the raw samples if `out` is given.
 
-    `transport` leads to the device, None is this machine; `target_id` says what it is. A failing case withholds the timings:
-    `latency_ms` is None and the record invalid. So is one that a lost link ended; it holds what was there by then. Raises
-    BundleError for a bundle that cannot be opened, MissingExtraError without its back end, DeviceError for a device that
-    cannot run it.
+    `transport` leads to the device, None is this machine; `target_id` says what it is, None: its own files tell. A failing case
+    withholds the timings: `latency_ms` is None and the record invalid. So is one that a lost link ended; it holds what was there
+    by then. Raises BundleError for a bundle that cannot be opened, MissingExtraError without its back end, DeviceError for a
+    device that cannot run it.
     """
     outs = None if out is None else [out]
     return measure_in_turn([bundle], plan, transport=transport, target_id=target_id, outs=outs, progress=progress)[0].record
@@ -70,7 +71,7 @@ def measure_in_turn(
     plan: BenchPlan,
     *,
     transport: Transport | None = None,
-    target_id: str = "host",
+    target_id: str | None = None,
     outs: Sequence[Path] | None = None,
     progress: Progress | None = None,
 ) -> list[Measured]:
@@ -81,11 +82,12 @@ def measure_in_turn(
     device = transport or LocalTransport()
     with leased(device):
         board = make_ready(device)
+        target = recognise(device, target_id, subjects[0].manifest.target)
         found = _measure(board, subjects, plan, progress or Silent())
     measured = []
     for index, (subject, one) in enumerate(zip(subjects, found, strict=True)):
         record = dataclasses.replace(
-            _assembled(subject, plan, one, target_id),
+            _assembled(subject, plan, one, target),
             started_utc=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
             duration_s=round(time.perf_counter() - begin, 3),
         )
@@ -102,11 +104,11 @@ def _subject(bundle: Path, backend: str | None) -> Subject:
         return Subject(bundle, manifest, manifest.artifact(backend))
 
 
-def _assembled(subject: Subject, plan: BenchPlan, found: Found, target_id: str) -> Record:
+def _assembled(subject: Subject, plan: BenchPlan, found: Found, target: Recognised) -> Record:
     try:
-        return assemble(subject, plan, found, target_id)
+        return assemble(subject, plan, found, target)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, ZeroDivisionError) as problem:
-        fact = f"what {target_id} printed is no measurement ({type(problem).__name__}: {problem})"
+        fact = f"what {target.id} printed is no measurement ({type(problem).__name__}: {problem})"
         raise DeviceError(fact, hint="is another edgegen installed there?") from problem
 
 
@@ -118,6 +120,7 @@ def _measure(board: Board, subjects: Sequence[Subject], plan: BenchPlan, progres
         return call_runtime(board, command, places[index], *common, *options, seconds=plan.child_limit_s)
 
     with _state(board, plan, progress) as renew:
+        cool = _Cooling(board, plan)
         found = [Found(call(index, "check", "--json")) for index in range(len(subjects))]
         timed = [index for index, one in enumerate(found) if one.checked["passed"]]
         progress.start(
@@ -129,6 +132,7 @@ def _measure(board: Board, subjects: Sequence[Subject], plan: BenchPlan, progres
             for kind, options in rounds:
                 for index in timed:
                     renew()
+                    found[index].waits.extend(cool.wait())
                     getattr(found[index], kind).append(call(index, "time", *options))
                     progress.advance()
         except LinkLostError as failure:
@@ -136,6 +140,24 @@ def _measure(board: Board, subjects: Sequence[Subject], plan: BenchPlan, progres
                 one.lost = failure.message
         progress.finish()
     return found
+
+
+class _Cooling:
+    """What the zones of the device said at rest, before anything ran, and the wait until they do so again."""
+
+    def __init__(self, board: Board, plan: BenchPlan) -> None:
+        self._board, self._plan = board, plan
+        self._rest_c = self._call() if plan.cool_wait_s > 0 else {}
+
+    def wait(self) -> Iterator[dict[str, Any]]:
+        """Yield how long the device took to cool down; nothing where no zone tells."""
+        if self._rest_c:
+            yield self._call("--rest", json.dumps(self._rest_c), "--seconds", str(self._plan.cool_wait_s))
+
+    def _call(self, *options: str) -> dict[str, Any]:
+        limit_s = self._plan.cool_wait_s + _STATE_S
+        found = call_runtime(self._board, "cool", None, "--sensor-root", self._plan.sensor_root, *options, seconds=limit_s)
+        return found if options else found.get("zones_c", {})
 
 
 @contextlib.contextmanager

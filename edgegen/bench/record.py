@@ -1,7 +1,8 @@
 """The record of one measurement, "edgegen.bench/1": everything a reader needs to trust it or to repeat it.
 
 These dataclasses are the schema; record.schema.json says the same to other tools and a test holds the two together. None is
-written as null and means unknown or not applicable, never zero. `record_id` is the SHA-256 of the record's canonical JSON
+written as null and means unknown or not applicable, never zero; of keys that were `added` since the first version it is left out.
+`record_id` is the SHA-256 of the record's canonical JSON
 (sorted keys, no spaces, UTF-8) without this field.
 """
 
@@ -12,7 +13,7 @@ import hashlib
 import json
 from typing import Any
 
-from edgegen.bench.record_sensors import Clocks, Pacing, Power, Thermal
+from edgegen.bench.record_sensors import Clocks, CoolStart, Pacing, Power, Thermal, added
 from edgegen.bench.statistics import Summary
 from edgegen.strict_toml import matching, within
 
@@ -84,7 +85,7 @@ class Device:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """How the device was set while it measured."""
+    """How the device was set while it measured. `background_load_pct` is what others took of all cores in the sustained phase."""
 
     clocks: str = matching(r"locked|unlocked|unknown")
     power_mode: str | None = None
@@ -100,6 +101,7 @@ class State:
     free_at_start_bytes: int | None = None
     ambient_c: float | None = None
     power_source: str | None = None
+    background_load_pct: float | None = added()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +141,7 @@ class Method:
     sampler_hz: float | None = None
     sampler_cpu_share: float | None = None
     harness_us: float | None = None
+    cool_start: CoolStart | None = added()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,6 +227,19 @@ class CasesQuality:
 
 
 @dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What was foretold of this artifact on this target beside the sustained median; `error` is predicted / measured - 1.
+
+    `label` is "predicted" (from the target's profile or a table of its layers) or "measured" (layers measured here, added up).
+    """
+
+    predicted_ms: float
+    measured_ms: float
+    error: float
+    label: str = matching(r"predicted|measured")
+
+
+@dataclasses.dataclass(frozen=True)
 class Validity:
     """Computed, never set by hand. One reason makes a record invalid; warnings do not."""
 
@@ -256,11 +272,27 @@ class Record:
     thermal: Thermal | None = None
     clocks: Clocks | None = None
     engine: Engine | None = None
+    prediction: Prediction | None = added()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a lost link ended the measurement: there are timings, and not of every process that was planned."""
+        return self.latency_ms is not None and len(self.latency_ms.per_process_p50) < self.method.processes
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain JSON object with its `schema` and `record_id`."""
-        body = json.loads(json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}))  # tuples become lists
+        body = json.loads(json.dumps({"schema": SCHEMA, **_plain(self)}))  # tuples become lists
         return {"record_id": canonical_digest(body), **body}
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` with mappings in place of dataclasses."""
+    if dataclasses.is_dataclass(value):
+        items = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {f.name: _plain(item) for f, item in items if item is not None or not f.metadata.get("added")}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def canonical_digest(value: Any) -> str:

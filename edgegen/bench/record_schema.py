@@ -25,11 +25,12 @@ def record_schema() -> dict[str, Any]:
 
 
 def _object(cls: type) -> dict[str, Any]:
-    """Every key is written, null where unknown, so every key is required."""
+    """Every key is written, null where unknown, so every key is required that the first version had."""
     hints = typing.get_type_hints(cls)
     properties = {f.name: _value(hints[f.name], f.metadata) for f in dataclasses.fields(cls)}
+    needed = [f.name for f in dataclasses.fields(cls) if not f.metadata.get("added")]
     return {
-        "type": "object", "description": (cls.__doc__ or "").strip(), "properties": properties, "required": list(properties),
+        "type": "object", "description": (cls.__doc__ or "").strip(), "properties": properties, "required": needed,
         "additionalProperties": False,
     }  # fmt: skip
 

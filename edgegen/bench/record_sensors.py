@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from edgegen.bench.statistics import Summary
+
+
+def added() -> Any:
+    """Return a field that the first records did not have: None is left out, so that they stay as they were."""
+    return dataclasses.field(default=None, metadata={"added": True})
+
+
+@dataclasses.dataclass(frozen=True)
+class CoolStart:
+    """How long each process waited until all zones were near where they were at rest, and how far above that it began at most.
+
+    `reached`: each began within 5 C of it.
+    """
+
+    waited_s: tuple[float, ...]
+    above_rest_c: float
+    reached: bool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edgegen.bench.record_sensors import Clocks, Power, Thermal, ZoneHeat
+from edgegen.bench.record_sensors import Clocks, CoolStart, Power, Thermal, ZoneHeat
+from edgegen.runtime.cooling import NEAR_C
 from edgegen.runtime.sensors.power_rails import total_rail
 from edgegen.runtime.sensors.reading import Quantity
 
@@ -156,6 +157,20 @@ def sensor_warnings(warm: Sequence[Json]) -> list[str]:
         for phase in ((run.get("sensed") or {}).get("phases") or {}).values():
             found.update(dict.fromkeys(phase["warnings"]))
     return list(found)
+
+
+def cool_start(waits: Sequence[Json]) -> CoolStart | None:
+    """Return how the processes waited for a cool device; None where no zone tells."""
+    above = [wait["above_c"] for wait in waits if wait["above_c"] is not None]
+    if not above:
+        return None
+    return CoolStart(tuple(wait["waited_s"] for wait in waits), max(above), max(above) <= NEAR_C)
+
+
+def background_load_pct(warm: Sequence[Json]) -> float | None:
+    """Return how much of all cores other processes took while runs were timed, in percent; the worst of all timed processes."""
+    shares = [run["foreign_share"] for run in warm if run.get("foreign_share") is not None]
+    return round(100 * max(shares), 2) if shares else None
 
 
 def _clock_values(sensors: Json, *prefixes: str) -> Iterator[Json]:

@@ -174,7 +174,7 @@ def _show(measured: list[Measured], *, json: bool) -> None:
                 f"{one.record.artifact.model_name} fails its stored cases on this device: timings are withheld",
                 hint=f"python -m edgegen.runtime check {one.name} shows each case",
             )
-        if one.record.latency_ms is None:
+        if one.record.latency_ms is None or one.record.is_partial:
             raise LinkLostError(one.record.validity.reasons[0], hint="the record holds what was measured before")
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def way_to(member: Member) -> Iterator[tuple[Transport, str]]:
-    """Give the transport to a device and the id of its target; what is held is given back at the end."""
+def way_to(member: Member) -> Iterator[tuple[Transport, str | None]]:
+    """Give the transport to a device and the id of its target, None if nobody names it; what is held is given back at the end."""
     from edgegen.device import open_transport
 
     transport = open_transport(member.address)
@@ -27,13 +27,13 @@ def way_to(member: Member) -> Iterator[tuple[Transport, str]]:
         transport.close()
 
 
-def target_of(member: Member) -> str:
-    """Return the id of the target that the inventory names, checked; "unknown" if it names none."""
+def target_of(member: Member) -> str | None:
+    """Return the id of the target that the inventory names, checked; None if it names none."""
     from edgegen.errors import DeviceError, TargetError
     from edgegen.target import load_target
 
     if member.target is None:
-        return "unknown"
+        return None
     try:
         return load_target(member.target).id
     except TargetError as problem:
@@ -73,14 +73,14 @@ def _show(bundle: Path, outcomes: Sequence[Outcome]) -> None:
     from edgegen.fleet import board_rows
     from edgegen.report import numbers
 
-    columns = ("device", "target", "back end", "cases", "median", "p90", "first run", "memory", "valid")
+    columns = ("device", "target", "cases", "median", "p90", "first run", "memory", "valid")
     rows = board_rows(outcomes)
     console.table(
         f"{bundle.name} on {len(rows)} devices",
         columns,
         [
             (
-                row.name, row.target, row.runtime,
+                row.name, f"{row.target or '–'}\n{row.runtime or '–'}",
                 None if row.runtime is None else "FAIL" if row.worst_case_db is None else numbers.decibel(row.worst_case_db),
                 numbers.milliseconds(row.p50_ms), numbers.milliseconds(row.p90_ms), numbers.milliseconds(row.first_ms),
                 numbers.size(row.memory_bytes), "yes" if row.valid else "no",
@@ -89,10 +89,14 @@ def _show(bundle: Path, outcomes: Sequence[Outcome]) -> None:
         ],
     )  # fmt: skip
     for row in rows:
+        name = row.name.rstrip(":")
         if row.problem:
-            console.warning(f"{row.name}: {row.problem}")
+            console.warning(f"{name}: {row.problem}")
+        if row.p50_ms is not None and row.predicted_ms is not None:
+            told = f"{numbers.milliseconds(row.predicted_ms)} foretold, {numbers.milliseconds(row.p50_ms)} measured"
+            console.note(f"{name}: {told} ({numbers.deviation(row.predicted_ms / row.p50_ms - 1)})")
         for text in row.warnings:
-            console.note(f"{row.name}: {text}")
+            console.note(f"{name}: {text}")
     for outcome in outcomes:
         if outcome.failure is not None and outcome.failure.hint:
             console.note(f"{outcome.member.name}: {outcome.failure.hint}")

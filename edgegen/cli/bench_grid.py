@@ -19,7 +19,7 @@ def measure_table(
     bundle: Path | None, folder: Path, *, precision: str, threads: int, device: Sequence[str], devices: Path
 ) -> None:
     """Measure the grid of layers on this machine or a device into `folder`; what it has already is not measured again."""
-    from edgegen.device import Scheme, choose_members
+    from edgegen.device import UNKNOWN, Scheme, choose_members
     from edgegen.errors import RecipeError
     from edgegen.spec import Precision
     from edgegen.workspace import storage_errors
@@ -41,6 +41,8 @@ def measure_table(
     console.table(f"Layers in {folder}", ("table", "value"), rows)
     if facts.get("emulated"):
         console.warning("the processor is emulated: its times mean nothing, and no plan takes them")
+    if facts.get("target") == UNKNOWN:
+        console.warning("what target this is nobody says and no file of it tells: no plan takes its times")
     console.note(f"used by: edgegen compress ... --tables {folder}")
 
 

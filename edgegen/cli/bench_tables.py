@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edgegen.cli import console
 
 if TYPE_CHECKING:
-    from edgegen.bench.record import Latency, Record
+    from edgegen.bench.record import Latency, Prediction, Record
 
 
 def show_record(record: Record) -> None:
@@ -20,6 +20,8 @@ def show_record(record: Record) -> None:
     if record.cold is not None:
         for name, values in (("load", record.cold.load_ms), ("first inference", record.cold.first_inference_ms)):
             rows.append((f"{name}, fresh process", " ".join(f"{value:.1f}" for value in values) + " ms"))
+    if record.prediction is not None:
+        rows.append(("foretold", foretold(record.prediction)))
     rows += _device_rows(record)
     if record.pacing is not None:
         missed, paced = record.pacing.misses + record.pacing.dropped, record.pacing.begun_late_ms
@@ -38,6 +40,13 @@ def show_record(record: Record) -> None:
         console.warning(text)
     for text in record.validity.reasons:
         console.warning(f"not valid for comparisons: {text}")
+
+
+def foretold(prediction: Prediction) -> str:
+    """Return what was foretold of the median and how far off it was: "4.000 ms predicted, 20 % too little"."""
+    how = "predicted" if prediction.label == "predicted" else "from layers measured here"
+    off = f"{abs(prediction.error):.0%} too {'much' if prediction.error > 0 else 'little'}".replace("%", " %")
+    return f"{prediction.predicted_ms:.3f} ms {how}, {off}"
 
 
 def _latency_rows(latency: Latency) -> list[tuple[str, object]]:

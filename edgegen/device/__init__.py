@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgegen.device.address import Address, Scheme, parse_address
 from edgegen.device.board import Board, make_ready, place_bundle
+from edgegen.device.detect import UNKNOWN, Recognised, recognise
 from edgegen.device.fake import Answer, FakeTransport
 from edgegen.device.inventory import Member, choose_members, read_inventory
 from edgegen.device.lease import leased
@@ -13,6 +14,6 @@ from edgegen.device.transport import Completed, Ended, Identity, Limits, Transpo
 
 __all__ = [
     "Address", "Answer", "Board", "Completed", "Ended", "FakeTransport", "Identity", "Limits", "LocalTransport", "Member",
-    "Scheme", "Transport", "choose_members", "leased", "make_ready", "open_transport", "parse_address", "place_bundle",
-    "read_inventory",
+    "Recognised", "Scheme", "Transport", "UNKNOWN", "choose_members", "leased", "make_ready", "open_transport", "parse_address",
+    "place_bundle", "read_inventory", "recognise",
 ]  # fmt: skip

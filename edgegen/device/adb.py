@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import shlex
 import subprocess
 import threading
@@ -11,13 +12,17 @@ from pathlib import Path
 
 from edgegen.device.address import Address
 from edgegen.device.guarded import Broken, Exchange, run_guarded
-from edgegen.device.probe import identify, own_folder, refusal, shell
+from edgegen.device.probe import cannot_write, identify, own_folder, refusal, shell
 from edgegen.device.text import decode, last_line
 from edgegen.device.transport import Completed, Identity, Limits, LineSink
 from edgegen.errors import DeviceError, LinkLostError
 
 _FOLDER = "/data/local/tmp/edgegen"
 _COPY_S = 1800.0
+_GONE = (
+    "not found", "no devices", "device offline", "still connecting", "unauthorized", "still authorizing",
+    "permissions for device", "no permissions", "closed",
+)  # fmt: skip
 _PUT_IN_PLACE = 'rm -rf "$2" && mv "$1" "$2"'
 
 
@@ -103,14 +108,21 @@ class AdbTransport:
             said = decode(done.stdout + b"\n" + done.stderr)
             if _is_gone(said):
                 raise self._why(said)
+            if what == "pull" and "No space left" in said:  # the device only reads
+                raise cannot_write(Path(goal), OSError(errno.ENOSPC, "No space left on device"))
             raise refusal(self.name, f"copying {source}", Completed(done.returncode, "", said))
 
     def _why(self, said: str) -> DeviceError:
         if self._connected:
             return LinkLostError(f"the link to {self.name} was lost", hint="`adb devices` shows whether it is still there")
-        if "unauthorized" in said:
+        if "insufficient permissions" in said or "no permissions" in said:
+            hint = (
+                "add a udev rule for it, or its user to the group plugdev (Debian: apt install android-sdk-platform-tools-common)"
+            )
+            return DeviceError(f"this user may not open the device {self.name}", hint=hint)
+        if "unauthorized" in said or "still authorizing" in said:
             return DeviceError(f"{self.name} has not allowed this machine", hint="confirm the question on its screen, then again")
-        if "offline" in said:
+        if "device offline" in said or "still connecting" in said:
             return DeviceError(f"{self.name} is offline", hint="unplug it and plug it in again, or `adb reconnect`")
         if _is_gone(said):
             return DeviceError(f"no device with the serial '{self._serial}' is connected", hint="`adb devices` lists them")
@@ -118,7 +130,7 @@ class AdbTransport:
 
 
 def _is_gone(said: str) -> bool:
-    return any(words in said for words in ("not found", "no devices", "device offline", "unauthorized", "closed"))
+    return any(words in said for words in _GONE)
 
 
 def _no_adb() -> DeviceError:

@@ -59,7 +59,7 @@ def run_guarded(
     """Run `command` under the guard and return how it ended; Broken if the shell or the link did not last as long.
 
     `start` turns the arguments of a POSIX shell command into those of a process here. `folder` is where the command starts,
-    `home` edgegen's folder on the device (None: the guard finds it).
+    `home` edgegen's folder on the device (None: the guard finds it). Raises the OSError of a sink that takes no more.
     """
     nonce = secrets.token_hex(8)
     mode = "watch" if exchange.feed is None else "feed"
@@ -68,6 +68,8 @@ def run_guarded(
     err = Stream(nonce, limits.output_bytes, exchange.on_line)
     begun = time.monotonic()
     ended, code = _converse([*start([*guard, *command])], (out, err), limits, exchange.feed)
+    if out.sink_failure is not None:
+        raise out.sink_failure
     claimed = err.exit_code()
     if claimed is None:
         claimed = out.exit_code()  # where a terminal joins both streams into one

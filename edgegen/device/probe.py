@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 from edgegen.device.text import escape, last_line
 from edgegen.device.transport import Completed, Ended, Identity, Limits, Transport
-from edgegen.errors import DeviceError
+from edgegen.errors import DeviceError, StorageError
 
 _QUICK = Limits(seconds=60.0)
 _IDENTIFY = """
@@ -43,6 +46,13 @@ def refusal(name: str, doing: str, done: Completed) -> DeviceError:
             f"{name}: {doing}: the disk of the device is full", hint="free some space there, or give another ?folder="
         )
     return DeviceError(f"{name}: {doing}: {said}")
+
+
+def cannot_write(goal: Path, problem: OSError) -> StorageError:
+    """Return the error for a file of this machine that what comes from a device cannot be written to."""
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"{goal} cannot be written: the disk of this machine is full", hint="free some space, then again")
+    return StorageError(f"{goal} cannot be written: {problem.strerror}", hint="choose another folder")
 
 
 def identify(transport: Transport) -> Identity:

@@ -16,7 +16,7 @@ from pathlib import Path
 from edgegen.device.address import Address
 from edgegen.device.copying import push
 from edgegen.device.guarded import Broken, Exchange, run_guarded
-from edgegen.device.probe import identify, own_folder
+from edgegen.device.probe import cannot_write, identify, own_folder
 from edgegen.device.ssh_failures import explain
 from edgegen.device.transport import Completed, Identity, Limits, LineSink
 from edgegen.errors import DeviceError
@@ -68,7 +68,7 @@ class SshTransport:
                 raise DeviceError(f"{self.name}: {source} cannot be copied from there: {done.stderr.strip()[-300:]}")
             part.replace(goal)
         except OSError as problem:
-            raise DeviceError(f"{goal} cannot be written: {problem.strerror}") from problem
+            raise cannot_write(goal, problem) from problem
         finally:
             part.unlink(missing_ok=True)
 

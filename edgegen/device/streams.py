@@ -29,6 +29,7 @@ class Stream:
         self._line = bytearray()
         self.began = False
         self.flooded = False
+        self.sink_failure: OSError | None = None
         self.ended = False
 
     def read(self, pipe: IO[bytes], changed: threading.Event) -> None:
@@ -78,13 +79,20 @@ class Stream:
 
     def _take(self, block: bytes) -> None:
         if self._sink is not None:
-            self._sink.write(block)
+            self._to_sink(self._sink, block)
             return
         room = self._limit - len(self._content)
         self.flooded = self.flooded or len(block) > room
         self._content += block[: max(0, room)]
         if self._on_line is not None:
             self._lines(block)
+
+    def _to_sink(self, sink: IO[bytes], block: bytes) -> None:
+        """What cannot be stored here ends the command, as too much of it would: nobody takes the rest."""
+        try:
+            sink.write(block)
+        except OSError as problem:
+            self.sink_failure, self.flooded = problem, True
 
     def _lines(self, block: bytes) -> None:
         first, *rest = block.split(b"\n")

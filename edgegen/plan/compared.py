@@ -47,6 +47,22 @@ def _stage(student: Generator, name: str) -> StageRecord | None:
     return next((record for record in reversed(student.lineage) if record.stage == name), None)
 
 
+def foretold_latency(request: Request, student: Generator, judged: Sequence[Json]) -> Json | None:
+    """Return {"artifact", "latency_ms", "label"} of the candidate that ships, as bundles keep it; None where nothing foretold it.
+
+    On a target that is not this machine the candidate itself was predicted. Here its layers were measured and added up, which
+    holds for the precision that pruning aimed at.
+    """
+    chosen, pruned = next(j for j in judged if j["chosen"]), _stage(student, "prune")
+    if chosen["latency_label"] == "predicted":
+        latency_ms, label = chosen["latency_ms"], "predicted"
+    elif chosen["precision"] == fastest(request.target.precisions).value and pruned is not None:
+        latency_ms, label = pruned.facts.get("estimate_ms"), pruned.facts.get("label")
+    else:
+        return None
+    return None if latency_ms is None else {"artifact": chosen["name"], "latency_ms": latency_ms, "label": label}
+
+
 def _latency(request: Request, student: Generator, judged: Sequence[Json], option: Option | None) -> PredictionRow | None:
     """The estimate is of one precision, so it is held against the artifact of that one, whichever ships."""
     pruned = _stage(student, "prune")

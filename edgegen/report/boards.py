@@ -12,7 +12,8 @@ from edgegen.report import numbers
 class BoardRow:
     """One device. Times are None where it gave none, and `problem` says why, or why they are not valid for comparisons.
 
-    `worst_case_db` is the lowest PSNR of the stored cases, None if one of them fails.
+    `predicted_ms` is what was foretold of the median. `worst_case_db` is the lowest PSNR of the stored cases, None if one of them
+    fails. `partial`: the link was lost half-way.
     """
 
     name: str
@@ -29,6 +30,8 @@ class BoardRow:
     valid: bool = False
     problem: str = ""
     warnings: tuple[str, ...] = ()
+    predicted_ms: float | None = None
+    partial: bool = False
 
 
 def render_boards(bundle: str, rows: Sequence[BoardRow]) -> str:
@@ -40,7 +43,7 @@ def render_boards(bundle: str, rows: Sequence[BoardRow]) -> str:
         loader=PackageLoader("edgegen.report", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters.update({name: getattr(numbers, name) for name in ("milliseconds", "size", "decibel")})
+    environment.filters.update({name: getattr(numbers, name) for name in ("milliseconds", "size", "decibel", "deviation")})
     slowest = max((row.p50_ms for row in rows if row.p50_ms is not None), default=0.0)
     return environment.get_template("boards.html.j2").render(
         bundle=bundle, rows=rows, slowest=slowest, style=Markup(environment.get_template("style.css").render())

@@ -56,7 +56,8 @@ def deviation(value: float | None) -> str:
     """Return a relative error with its sign: +4.1 %, −12 %."""
     if value is None:
         return UNKNOWN
-    return f"{'−' if value < 0 else '+'}{abs(value) * 100:.2g}{_NARROW_SPACE}%"
+    share = abs(value) * 100
+    return f"{'−' if value < 0 else '+'}{share:{'.2g' if share < 99.5 else '.0f'}}{_NARROW_SPACE}%"
 
 
 def times(value: float | None) -> str:

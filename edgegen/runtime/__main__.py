@@ -73,7 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     five = commands.add_parser("sense", help="sample the sensors; phases come on standard input, one a line")
     five.add_argument("--cpu", type=int, help="a core to stay on")
     five.set_defaults(command=_sense)
-    for command in (three, five):
+    six = commands.add_parser("cool", help="print the temperatures at rest, or wait until they are near those given")
+    six.add_argument("--rest", help='temperatures at rest as JSON: {"cpu-thermal": 41.5}')
+    six.add_argument("--seconds", type=float, default=0.0, help="wait for so long at most")
+    six.set_defaults(command=_cool)
+    for command in (three, five, six):
         command.add_argument("--sensor-root", default="/", help="where /sys and /proc are")
         command.add_argument("--hz", type=float, default=10.0, help="samples a second; 0: none")
     _add_state_commands(commands)
@@ -202,6 +206,19 @@ def _sense(options: Any) -> int:
     if options.cpu is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, [options.cpu])
     sense(options.sensor_root, options.hz, sys.stdin.fileno(), sys.stdout)
+    return 0
+
+
+def _cool(options: Any) -> int:
+    from edgegen.runtime.cooling import wait_until_cool, zones_c
+    from edgegen.runtime.strict_json import Reader, parse
+
+    if options.rest is None:
+        found: Any = {"zones_c": zones_c(options.sensor_root)}
+    else:
+        rest = Reader(parse(options.rest.encode("utf-8", "replace"), "--rest"), "--rest")
+        found = wait_until_cool(options.sensor_root, {name: rest.number(name) for name in rest.keys}, options.seconds)
+    sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")
     return 0
 
 

@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from edgegen.runtime.device_state import power_mode
 from edgegen.runtime.sensors import clocks, process_memory, throttle_counters
@@ -66,6 +66,16 @@ def emulated(root: str = "/") -> Optional[bool]:
     if cpuinfo and re.search(r"^vendor_id\s*:\s*(GenuineIntel|AuthenticAMD)", cpuinfo, re.MULTILINE):
         families.add("x86")
     return len(families) > 1 or bool(cpuinfo and re.search(r"^model name\s*:\s*QEMU TCG", cpuinfo, re.MULTILINE))
+
+
+def core_times(root: str = "/") -> Optional[Tuple[int, int]]:
+    """Return how much time all cores together have worked and how much has passed on them, in ticks; None where nothing tells."""
+    found = re.match(r"cpu +((?:[0-9]{1,19} ?){8,10})(?:\n|$)", text_of(under(root, "/proc/stat")) or "")
+    if found is None:
+        return None
+    user, nice, system, idle, waiting, irq, soft_irq, stolen = [int(word) for word in found.group(1).split()[:8]]
+    busy = user + nice + system + irq + soft_irq + stolen
+    return busy, busy + idle + waiting
 
 
 def _tracer(root: str, status: Optional[str]) -> Optional[str]:

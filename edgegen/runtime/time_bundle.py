@@ -17,7 +17,7 @@ from edgegen.runtime.errors import InputError
 from edgegen.runtime.latents import draw, splitmix64
 from edgegen.runtime.manifest import ArtifactEntry
 from edgegen.runtime.pictures import to_given, to_tensor
-from edgegen.runtime.process_facts import machine_facts, peak_memory_bytes
+from edgegen.runtime.process_facts import core_times, machine_facts, peak_memory_bytes
 from edgegen.runtime.runners import CheckedRunner
 from edgegen.runtime.sensors.reading import Quantity
 from edgegen.runtime.sensors.sense import DEFAULT_HZ, SensorProcess, sample_once
@@ -88,16 +88,32 @@ def _warm(
         def call(index: int) -> None:
             bundle.run(tensors[index % DISTINCT_INPUTS])
 
+        busy = foreign_share(timing.sensor_root)
         _begin(sensors, "burst")
         found["burst"] = measure(call, min_runs=1, min_seconds=timing.burst_seconds).to_json()
         _begin(sensors, "sustained")
         found["sustained"] = _sustained(call, timing)
         _begin(sensors, "")
+        found["foreign_share"] = busy()
         found["clock_set_ns"], found["asleep_ns"] = clock_jumps(start, moment())
         found["machine_after"] = machine_facts(timing.sensor_root)
         found["parts_ns"] = _parts(bundle, ring)
         found["ran"] = bundle.describe()
         return found
+
+
+def foreign_share(root: str) -> Callable[[], Optional[float]]:
+    """Return what says which part of all cores other processes have taken since now; that gives None where nothing tells."""
+    before, own_before = core_times(root), time.process_time()
+
+    def share() -> Optional[float]:
+        after, own_s = core_times(root), time.process_time() - own_before
+        if before is None or after is None or after[1] <= before[1]:
+            return None
+        foreign = (after[0] - before[0]) - own_s * os.sysconf("SC_CLK_TCK")
+        return round(min(1.0, max(0.0, foreign / (after[1] - before[1]))), 4)
+
+    return share
 
 
 def _begin(sensors: Optional[SensorProcess], phase: str) -> None:

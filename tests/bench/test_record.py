@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgegen.bench import BenchPlan, Record, measure_bundle, read_record, write_record
-from edgegen.bench.record import canonical_digest
+from edgegen.bench.record import Prediction, canonical_digest
 from edgegen.bench.record_schema import record_schema
 from edgegen.errors import BundleError, StorageError
 
@@ -35,6 +35,18 @@ def test_a_written_record_satisfies_the_schema(record: Record, tmp_path: Path) -
     write_record(record, tmp_path / "r.json", SAMPLES)
     jsonschema.Draft202012Validator.check_schema(stored_schema())
     jsonschema.validate(json.loads((tmp_path / "r.json").read_text()), stored_schema())
+
+
+def test_a_record_of_the_first_version_is_read_and_satisfies_the_schema(record: Record, tmp_path: Path) -> None:
+    """Without what was added since, which is left out where there is nothing to say."""
+    first = dataclasses.replace(record, state=dataclasses.replace(record.state, background_load_pct=None))
+    document = first.to_json()
+    assert not {"prediction", "background_load_pct", "cool_start"} & {*document, *document["state"], *document["method"]}
+    jsonschema.validate(document, stored_schema())
+    write_record(first, tmp_path / "r.json", SAMPLES)
+    assert read_record(tmp_path / "r.json").prediction is None
+    foretold = dataclasses.replace(record, prediction=Prediction(4.0, 5.0, -0.2, "predicted"))
+    jsonschema.validate(foretold.to_json(), stored_schema())
 
 
 @pytest.mark.parametrize("place", [(), ("latency_ms", "sustained"), ("artifact",)])

@@ -6,7 +6,7 @@ import pytest
 
 from edgegen.bench import sensed
 from edgegen.bench.statistics import summarise
-from edgegen.bench.validity import deadline, judge, pacing
+from edgegen.bench.validity import Circumstances, deadline, judge, pacing
 
 STEADY = summarise([1_000_000] * 200)
 FACTS: dict[str, Any] = {
@@ -59,6 +59,7 @@ EMULATED = {**warm(), "machine_before": {**FACTS, "emulated": True}}
         ({**warm(), "asleep_ns": 2_000_000_000}, "the machine slept for 2.0 s meanwhile"),
         (warm(GONE), "the sensor temperature_c/gpu vanished meanwhile"),
         (EMULATED, "the processor is emulated"),
+        ({**warm(), "foreign_share": 0.25}, "other work took 25 % of the cores meanwhile"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -74,7 +75,24 @@ def test_short_over_current_events_are_only_a_warning() -> None:
 
 def test_too_few_and_unsteady_runs_are_invalid() -> None:
     assert "too few for a p90" in judge(summarise([1] * 63), [warm()], "f32").reasons[0]
-    assert "vary by" in judge(summarise([1_000_000, 2_000_000] * 100), [warm()], "f32").reasons[0]
+    assert "vary by 33.4%, more than 10.0%" in judge(summarise([1_000_000, 2_000_000] * 100), [warm()], "f32").reasons[0]
+
+
+def test_a_gpu_has_to_be_steadier_than_a_processor() -> None:
+    uneven = summarise([1_000_000, 1_100_000] * 100)
+    gpu = {**warm(), "ran": {"backend": "openvino", "device": "Intel(R) Arc(TM) Graphics (iGPU)"}}
+    assert judge(uneven, [warm()], "f32").valid
+    assert judge(uneven, [gpu], "f32").reasons == ("run times vary by 4.8%, more than 2.5%: the machine was not at rest",)
+
+
+def test_few_cases_and_a_warm_start_are_told_and_what_is_alright_is_not() -> None:
+    waits = [{"waited_s": 3.0, "above_c": 4.5}, {"waited_s": 20.0, "above_c": 7.25}]
+    found = judge(STEADY, [{**warm(), "foreign_share": 0.02}], "f32", None, Circumstances(3, waits))
+    assert found.valid and found.warnings == (
+        "3 stored cases passed: 16 would say more", "a process began 7.2 C above rest after waiting for 20 s",
+    )  # fmt: skip
+    assert judge(STEADY, [warm()], "f32", None, Circumstances(16, waits[:1])).warnings == ()
+    assert sensed.cool_start([]) is None and sensed.cool_start(waits).reached is False
 
 
 def test_an_int8_file_that_runs_in_float_is_a_warning() -> None:

@@ -10,7 +10,7 @@ from sshd import Server
 
 from edgegen.device import Completed, Limits
 from edgegen.device.ssh import SshTransport
-from edgegen.errors import DeviceError
+from edgegen.errors import DeviceError, StorageError
 
 BARE = 'PATH={bin} exec /bin/busybox sh -c "$SSH_ORIGINAL_COMMAND"\n'
 
@@ -55,6 +55,18 @@ def test_a_file_goes_there_and_comes_back(ssh: SshTransport, tree: Path, tmp_pat
     with pytest.raises(DeviceError, match=r"nothing\.bin cannot be copied"):
         ssh.pull("nothing.bin", tmp_path / "absent")
     assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize("size", [10, 1 << 20], ids=["few bytes", "many bytes"])
+def test_a_full_disk_of_this_machine_is_not_blamed_on_the_board(
+    size: int, ssh: SshTransport, server: Server, tmp_path: Path
+) -> None:
+    (server.board / "samples").write_bytes(bytes(size))
+    (tmp_path / ".back.part").symlink_to("/dev/full")
+    with pytest.raises(StorageError) as caught:
+        ssh.pull("samples", tmp_path / "back")
+    assert caught.value.message == f"{tmp_path / 'back'} cannot be written: the disk of this machine is full"
+    assert list(tmp_path.iterdir()) == []
 
 
 def small_board(folder: Path, *applets: str) -> str:

@@ -124,7 +124,9 @@ def test_the_watchdog_brings_the_state_back_when_the_lease_ends(
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_client_that_is_killed_leaves_the_device_as_it_was(board: Path, journal: str, how: signal.Signals) -> None:
-    client = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    waits = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler); print(flush=True); time.sleep(600)"
+    client = subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE)  # a background job starts with it ignored
+    assert client.stdout is not None and client.stdout.readline() == b"\n"
     try:
         line = [sys.executable, "-m", "edgegen.runtime", "hold", "--seconds", "3600", "--token", "t", "--journal", journal]
         line += ["--client", str(client.pid), "--root", str(board), "--governor", "performance"]
