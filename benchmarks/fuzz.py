@@ -2,6 +2,9 @@
 
     python benchmarks/fuzz.py --minutes 10
 
+Minutes are of the processor and shared by all parsers, in turns: other work on the machine does not shorten them. What came of it
+goes to docs/results/fuzz.md.
+
 Inputs are the golden files of the tests with bytes flipped, cut, doubled and swapped, and plain noise. Whatever a parser is
 given, it may answer or raise its own error; anything else is a crash: it is printed with its input, and the exit code is 1.
 Seeds are printed, so that a crash can be had again.
@@ -10,6 +13,7 @@ Seeds are printed, so that a crash can be had again.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import random
@@ -17,23 +21,40 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+from machine import write_result
+
+import edgegen.runtime
+from edgegen.bench import BenchPlan, measure_bundle
 from edgegen.bench.compare import compare
 from edgegen.bench.layers import read_trtexec_profile
 from edgegen.bench.record_file import read_measured, read_record
+from edgegen.device.address import parse_address
+from edgegen.device.fake_script import open_fake
+from edgegen.device.inventory import read_inventory
+from edgegen.device.streams import Stream
 from edgegen.errors import EdgegenError
+from edgegen.latency import Roofline, find_device_table
+from edgegen.runtime.bundle import read_array
 from edgegen.runtime.errors import RuntimeBundleError
 from edgegen.runtime.layer_times import read_onnxruntime_profile
+from edgegen.runtime.manifest import read_manifest
 from edgegen.runtime.nvpmodel import parse_current, parse_modes
+from edgegen.runtime.process_facts import core_times
 from edgegen.runtime.sensors import android, process_memory, tegrastats, vcgencmd
 from edgegen.runtime.sensors.reading import Quantity, Reading
 from edgegen.runtime.sensors.sources import Sources
 from edgegen.runtime.state_journal import read_journal
 from edgegen.runtime.strict_json import parse
+from edgegen.spec import Backend, Precision
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "runtime" / "golden"
+TINY = Path(edgegen.runtime.__file__).with_name("tiny_bundle.zip")
 _TURN_S = 0.5
 OWN_ERRORS = (EdgegenError, RuntimeBundleError)
 TREE = (
@@ -61,17 +82,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--record", type=Path, help="a record to mutate; its samples lie beside it")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/fuzz.md"))
     options = parser.parse_args()
-    rng, end = random.Random(options.seed), time.monotonic() + 60 * options.minutes
+    warnings.simplefilter("ignore")  # numpy remarks on headers that it reads all the same
+    rng, end = random.Random(options.seed), time.process_time() + 60 * options.minutes
     with tempfile.TemporaryDirectory() as scratch:
-        targets = {**text_targets(), **file_targets(Path(scratch), options.record)}
+        targets = {**text_targets(), **file_targets(Path(scratch))}
         counts = dict.fromkeys(targets, 0)
         refused = dict.fromkeys(targets, 0)
-        while time.monotonic() < end:
+        taken = dict.fromkeys(targets, 0.0)
+        while time.process_time() < end:
             for name, (seeds, call) in targets.items():
-                turn = min(end, time.monotonic() + _TURN_S)
-                while time.monotonic() < turn:
+                begin = time.process_time()
+                while time.process_time() < begin + _TURN_S:
                     data = mutated(rng, rng.choice(seeds))
                     counts[name] += 1
                     try:
@@ -82,8 +105,12 @@ def main() -> int:
                         print(f"CRASH in {name} (seed {options.seed}): {data[:2000]!r}", file=sys.stderr)
                         traceback.print_exc()
                         return 1
-    for name, count in counts.items():
-        print(f"{name}: {count} inputs, {refused[name]} refused, no crash")
+                taken[name] += time.process_time() - begin
+    body = ["| parser | processor time | inputs | refused with a sentence |", "|---|---|---|---|"]
+    body += [f"| {name} | {taken[name]:.0f} s | {count} | {refused[name]} |" for name, count in counts.items()]
+    body += ["", f"No crash. Seed {options.seed}; whatever is not refused was answered, and the answer checked to be possible."]
+    command = f"python benchmarks/fuzz.py --minutes {options.minutes:g}"
+    write_result(options.out, "Fuzzing the parsers of the bench", command, "\n".join(body))
     return 0
 
 
@@ -106,19 +133,27 @@ def text_targets() -> Mapping[str, Target]:
         "battery": ([golden["battery.txt"]], lambda data: android.parse_charging(text(data))),
         "nvpmodel": ([golden["nvpmodel.conf"], b"NV Power Mode: MAXN\n0\n"], _nvpmodel),
         "memory": ([golden["status.txt"], golden["meminfo.txt"]], _memory),
+        "address": (
+            [b"ssh://pi@kitchen:22?python=/a/b&folder=/c", b"adb://R5CT10", b"local:", b"ssh://[fe80::1]:22"],
+            lambda data: parse_address(text(data)),
+        ),
+        "output of a device": ([b"hello\nedgegen:0f:begin\nline\nedgegen:0f:exit:3\n"], _stream),
+        "manifest": ([tiny_manifest()], read_manifest),
+        ".npy": ([npy()], lambda data: read_array(data, "fuzz")),
         "any text": ([*everything, b""], lambda data: sane(tegrastats.parse_line(text(data)))),
         "strict json": ([events, b'{"a": [1, 2.5, null, true, "x"]}'], lambda data: parse(data, "fuzz")),
         "onnxruntime profile": ([events], _onnxruntime),
     }
 
 
-def file_targets(scratch: Path, record: Path | None) -> Mapping[str, Target]:
+def file_targets(scratch: Path) -> Mapping[str, Target]:
     """Return the parsers of files, which read them from `scratch`."""
     profile = b'[{"count": 10}, {"name": "conv1", "timeMs": 1.5, "averageMs": 0.15, "medianMs": 0.14, "percentage": 60.0}]'
     journal = b'{"token": "a", "root": "/", "deadline_s": 1.0, "boot": "x", "client": null, "undo": {"files": [["/sys/a", "b"]], "power_mode": null, "clocks_file": null}}'  # noqa: E501
 
     def through(name: str, call: Callable[[Path], object]) -> Callable[[bytes], object]:
         path = scratch / name
+        path.parent.mkdir(exist_ok=True)
 
         def run(data: bytes) -> object:
             path.write_bytes(data)
@@ -126,23 +161,23 @@ def file_targets(scratch: Path, record: Path | None) -> Mapping[str, Target]:
 
         return run
 
+    inventory = b'schema = "edgegen.devices/1"\n[[devices]]\nname = "a"\nurl = "ssh://pi@a"\ntarget = "raspberry-pi-5"\n'
+    script = b'{"answers": [{"when": "uname", "stdout": "Linux", "exit_code": 0, "delay_s": 0.0, "link_lost": false}]}'
+    table = b'{"format": "edgegen.latency-table/2", "made_on": {"target": "a", "backend": "openvino"}, "seconds": {"float source 4 1x1": 1e-5}}'  # noqa: E501
     targets: dict[str, Target] = {
-        "system files": (list(VALUES), lambda data: _tree(scratch / "root", data)),
+        "inventory": ([inventory], through("devices.toml", read_inventory)),
+        "script of a fake": ([script], through("script.json", lambda path: open_fake(str(path)))),
+        "table of layers": ([table], through("tables/latency-0.json", lambda path: _layers(path.parent))),
+        "system files": ([*VALUES, b"100 0 50 800 10 0 5 5 0 0\n"], lambda data: _tree(scratch / "root", data)),
         "trtexec profile": ([profile], through("profile.json", read_trtexec_profile)),
         "journal": ([journal], through("journal.json", lambda path: read_journal(str(path)))),
     }
-    if record is not None:
-        samples = record.with_name(record.stem + ".samples.npz").read_bytes()
-        (scratch / "r.json").write_bytes(record.read_bytes())
-        (scratch / samples_name(record)).write_bytes(samples)
-        targets["record"] = ([record.read_bytes()], through("mutated.json", read_record))
-        targets["samples"] = ([samples], through(samples_name(record), lambda _: _compared(scratch / "r.json")))
+    record = scratch / "r.json"
+    measure_bundle(TINY, BenchPlan(threads=1, min_runs=64, min_seconds=0.0, processes=2, cold_processes=0), out=record)
+    targets["record"] = ([record.read_bytes()], through("mutated.json", read_record))
+    raw = str(json.loads(record.read_text())["latency_ms"]["raw"])
+    targets["samples"] = ([(scratch / raw).read_bytes()], through(raw, lambda _: _compared(record)))
     return targets
-
-
-def samples_name(record: Path) -> str:
-    """Return what the record calls its file of samples."""
-    return str(json.loads(record.read_text())["latency_ms"]["raw"])
 
 
 def mutated(rng: random.Random, seed: bytes) -> bytes:
@@ -208,12 +243,44 @@ def _onnxruntime(data: bytes) -> None:
     read_onnxruntime_profile(events, 1)
 
 
+def tiny_manifest() -> bytes:
+    """Return the manifest of the bundle that doctor runs."""
+    with zipfile.ZipFile(TINY) as archive:
+        return archive.read(next(name for name in archive.namelist() if name.endswith("manifest.json")))
+
+
+def npy() -> bytes:
+    """Return a small array as a file."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(12, dtype=np.uint8).reshape(2, 2, 3), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _stream(data: bytes) -> None:
+    lines: list[str] = []
+    stream = Stream("0f", 100, lines.append)
+    for start in range(0, len(data), 7):
+        stream.feed(data[start : start + 7])
+    stream.end()
+    assert len(stream.text()) <= 400 and stream.exit_code() in (None, *range(1000)), stream.text()
+    assert all(line.isprintable() or "\t" in line for line in lines), lines
+
+
+def _layers(folder: Path) -> None:
+    base = Roofline(1e9, 1e9, Precision.F32, 1)
+    assert find_device_table(folder, "a", Backend.OPENVINO, Precision.F32, base=base) is None  # never the lines of a whole layer
+
+
 def _tree(root: Path, data: bytes) -> None:
     for name in TREE:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data if hash((name, data)) % 2 else VALUES[hash((data, name)) % len(VALUES)])
     sane(list(Sources(str(root)).read().values()))
+    (root / "proc").mkdir(exist_ok=True)
+    (root / "proc" / "stat").write_bytes(b"cpu  " + data)
+    found = core_times(str(root))
+    assert found is None or 0 <= found[0] <= found[1], found
 
 
 def _compared(record: Path) -> None:

@@ -202,7 +202,10 @@ def _read(path: Path, made_on: Mapping[str, Any]) -> dict[str, float]:
         return {}
     if not isinstance(document, dict) or document.get("format") != _FORMAT or document.get("made_on") != made_on:
         return {}
-    return dict(document["seconds"])
+    seconds = document.get("seconds")
+    if not isinstance(seconds, dict) or not all(type(s) in (int, float) and 0 <= s < math.inf for s in seconds.values()):
+        return {}
+    return seconds
 
 
 def _write(path: Path, made_on: Mapping[str, Any], seconds: Mapping[str, float]) -> None:

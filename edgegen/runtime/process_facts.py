@@ -70,7 +70,7 @@ def emulated(root: str = "/") -> Optional[bool]:
 
 def core_times(root: str = "/") -> Optional[Tuple[int, int]]:
     """Return how much time all cores together have worked and how much has passed on them, in ticks; None where nothing tells."""
-    found = re.match(r"cpu +((?:[0-9]{1,19} ?){8,10})(?:\n|$)", text_of(under(root, "/proc/stat")) or "")
+    found = re.match(r"cpu +([0-9]{1,19}(?: [0-9]{1,19}){7,9})(?:\n|$)", text_of(under(root, "/proc/stat")) or "")
     if found is None:
         return None
     user, nice, system, idle, waiting, irq, soft_irq, stolen = [int(word) for word in found.group(1).split()[:8]]

@@ -55,7 +55,7 @@ def test_what_others_take_of_the_cores_is_all_work_less_that_of_this_process(tmp
     assert share() == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("text", ["", "cpu x\n", "cpu  1 2 3\n", "intr 1\n"])
+@pytest.mark.parametrize("text", ["", "cpu x\n", "cpu  50 800 0100 0 10 \n", "cpu  1 2 3\n", "intr 1\n"])
 def test_times_of_cores_that_cannot_be_read_are_unknown(text: str, tmp_path: Path) -> None:
     root = str(write_tree(tmp_path, {"/proc/stat": text}))
     assert core_times(root) is None and foreign_share(root)() is None
