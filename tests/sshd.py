@@ -109,13 +109,14 @@ def start_server(folder: Path, *, force: str = "", sftp: bool = True, before: st
 
 
 class Cable:
-    """A TCP connection to `port` at one's own `port`, which can be cut."""
+    """A TCP connection to `port` at one's own `port`, which can be cut, or go dead without a word to either end."""
 
     def __init__(self, port: int) -> None:
         self._goal = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._ends: list[socket.socket] = []
+        self._dead = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -127,10 +128,17 @@ class Cable:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
+    def go_dead(self) -> None:
+        """Lose every packet from now on, as a network does that is out of reach: no end, no reset, nothing comes back."""
+        self._dead.set()
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
+                if self._dead.is_set():
+                    self._ends.append(near)
+                    continue
                 far = socket.create_connection(("127.0.0.1", self._goal))
                 self._ends += [near, far]
                 for one, other in ((near, far), (far, near)):
@@ -139,7 +147,8 @@ class Cable:
     def _carry(self, one: socket.socket, other: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while block := one.recv(65536):
-                other.sendall(block)
-        for end in (one, other):
+                if not self._dead.is_set():
+                    other.sendall(block)
+        for end in () if self._dead.is_set() else (one, other):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

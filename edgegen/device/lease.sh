@@ -1,7 +1,8 @@
-# Holds a device for one client: $1 edgegen's folder there, $2 who holds it. Prints "held", or "busy WHO" and ends with 75.
+# Holds a device for one client: $1 edgegen's folder there, $2 who holds it, $3 a holder that is known to be gone or "". Prints
+# "held", or "busy WHO" and ends with 75.
 # The lock is a link whose text is the holder: it appears in one step. A holder that is no more loses it, and what its commands
-# left running is ended. The lock goes when this ends, which the guard sees to.
-d=$1 w=$2
+# left running is ended. The lock goes when this ends, which the guard sees to, unless the link is dead and nobody told it.
+d=$1 w=$2 t=${3:-}
 start() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 group() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f3; }
 lives() { # pid start
@@ -17,7 +18,10 @@ mkdir -p "$d/run" || exit 1
 if ! take; then
   old=$(readlink "$d/lock")
   set -- $old
-  lives "${1:-0}" "${2:-}" && busy "${3:-somebody}"
+  if lives "${1:-0}" "${2:-}"; then
+    [ -n "$t" ] && [ "$t" = "${3:-}" ] || busy "${3:-somebody}"
+    kill -KILL "$1" # its guard ends with it, and says so to nobody
+  fi
   mv "$d/lock" "$d/lock.$$"
   [ "$(readlink "$d/lock.$$")" = "$old" ] || busy somebody # two found it at once: the other one was faster
   rm -f "$d/lock.$$"

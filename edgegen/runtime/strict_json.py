@@ -28,7 +28,9 @@ def parse(content: bytes, where: str) -> Dict[str, Any]:
     if _is_too_deep(content):
         raise RuntimeBundleError(f"{where} is nested too deep", hint=_HINT)
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(
+            content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+        )
     except ValueError as problem:  # JSONDecodeError, UnicodeDecodeError, duplicate keys, NaN, integers of too many digits
         raise RuntimeBundleError(f"{where} is not valid JSON: {problem}", hint=_HINT) from problem
     if not isinstance(value, dict):
@@ -54,6 +56,13 @@ def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     if len(made) != len(pairs):
         raise ValueError("a key appears twice")
     return made
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]} is too large for a number")
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -89,6 +89,15 @@ def test_an_altered_record_is_refused(record: Record, tmp_path: Path) -> None:
         read_record(tmp_path / "r.json")
 
 
+@pytest.mark.parametrize(("value", "why"), [("1e999", "is too large for a number"), ('"\\ud800"', "was altered")])
+def test_what_no_record_can_hold_is_refused(value: str, why: str, record: Record, tmp_path: Path) -> None:
+    write_record(record, tmp_path / "r.json")
+    text = (tmp_path / "r.json").read_text()
+    (tmp_path / "r.json").write_text(text.replace('"duration_s": ', f'"ambient_c": {value}, "duration_s": '))
+    with pytest.raises(BundleError, match=why):
+        read_record(tmp_path / "r.json")
+
+
 def test_another_schema_is_refused(record: Record, tmp_path: Path) -> None:
     write_record(record, tmp_path / "r.json")
     _rewrite(tmp_path / "r.json", schema="edgegen.bench/2")

@@ -114,6 +114,29 @@ def test_a_server_that_is_killed_ends_the_command_on_both_sides(serve: Callable[
     ssh.close()
 
 
+@pytest.mark.slow
+def test_a_link_that_goes_dead_without_a_word_ends_in_bounded_time_and_the_board_is_taken_back(
+    server: Server, cable: Callable[[int], Cable]
+) -> None:
+    cord = cable(server.port)
+    server.know(cord.port)
+    url = f"ssh://127.0.0.1:{cord.port}?folder={server.board}&ssh_config={server.config}"
+    process = subprocess.Popen([sys.executable, "-c", CLIENT, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    mark = "MARK=" + process.stdout.readline().strip()
+    while not alive(mark):
+        time.sleep(0.01)
+    cord.go_dead()
+    _, said = process.communicate(timeout=120)  # ssh asks every 5 s and gives up after three answers that did not come
+    assert "LinkLostError: the link to ssh://127.0.0.1" in said
+    assert alive(mark) and os.path.islink(server.board / "lock")  # nobody told the board
+    ssh = SshTransport(server.address())
+    with leased(ssh):
+        assert gone(mark)
+    assert not os.path.lexists(server.board / "lock")
+    ssh.close()
+
+
 def test_a_command_on_a_board_that_takes_too_long_is_ended(ssh: SshTransport) -> None:
     thread, mark, end = started(ssh, seconds=1.0)
     thread.join(60)
