@@ -13,7 +13,7 @@ from typing import Any
 from edgegen.bench.children import call_runtime
 from edgegen.device import Board, Transport, leased, make_ready, recognise
 from edgegen.device.probe import shell
-from edgegen.errors import DeviceError, LinkLostError
+from edgegen.errors import DeviceError, LinkLostError, RecipeError, TargetError
 from edgegen.latency import MeasuredTable
 from edgegen.latency.clock import Timed
 from edgegen.latency.grid import Grid, measure_grid
@@ -23,6 +23,7 @@ from edgegen.progress import Progress
 from edgegen.runtime.manifest import ArtifactEntry
 from edgegen.runtime.snippets import LIST_NAME
 from edgegen.spec import Backend, ComponentSpec, Kind, Layout, Precision, TensorSpec
+from edgegen.target import load_target
 
 _IN_TURN = 24  # a fresh process there and a copy cost seconds, whatever they carry
 _LAYERS_AT_A_TIME = 8
@@ -83,10 +84,12 @@ def measure_board_grid(
     device is, None: its own files tell.
 
     Lines are kept in `folder` under the fingerprint of the device, a few at a time: after an end of any kind the same call goes
-    on. Raises LinkLostError for a link that breaks, MissingExtraError where the device has no OpenVINO.
+    on. Raises LinkLostError for a link that breaks, MissingExtraError where the device has no OpenVINO, RecipeError where its
+    target never runs it.
     """
     with leased(transport):
         board, target = make_ready(transport), recognise(transport, target_id).id
+        _require_openvino(target)
         clock = BoardClock(board, target, threads)
         made_on = fingerprint_digest(clock.fingerprint())
         path = folder / f"grid-{target}-{made_on}-{precision.value}.json"
@@ -98,6 +101,19 @@ def measure_board_grid(
                 failure.message, hint=f"what was measured is kept in {folder}: the same command goes on from there"
             ) from failure
     return table
+
+
+def _require_openvino(target_id: str) -> None:
+    """Refuse a target on which no artifact will ever run in what layers are timed in."""
+    try:
+        known = [support.id for support in load_target(target_id).backends]
+    except TargetError:  # a board that nobody recognised
+        return
+    if Backend.OPENVINO not in known:
+        raise RecipeError(
+            f"layers are timed in OpenVINO, which {target_id} does not run",
+            hint=f"its latency is predicted from its profile ({', '.join(backend.value for backend in known)})",
+        )
 
 
 def _pack(models: Sequence[Timed], packed: Path, scratch: Path) -> None:

@@ -12,10 +12,12 @@ from edgegen.bench.children import call_runtime
 from edgegen.bench.plan import BenchPlan
 from edgegen.bundle import bundle_digest, bundle_manifest, host_errors
 from edgegen.device import LocalTransport, Transport, leased, make_ready, place_bundle
-from edgegen.errors import BundleError, DeviceError
+from edgegen.errors import BundleError, DeviceError, TargetError
 from edgegen.runtime.errors import RuntimeBundleError
 from edgegen.runtime.layer_times import LayerTime
 from edgegen.runtime.strict_json import parse
+from edgegen.spec import Precision
+from edgegen.target import load_target
 
 TYPES = ("int8", "f16", "f32", "other")
 _RUNS = 30
@@ -131,11 +133,24 @@ def measured_peaks(threads: int) -> Peaks:
     return Peaks({"int8": work.macs / int8_s, "f32": work.macs / f32_s}, _copied_bytes_per_s(), "measured")
 
 
-def layer_facts(profile: LayerProfile, threads: int) -> dict[str, Any]:
-    """Return layers, points of the roofline and peaks of this machine as JSON, for reports. Without layers there are no peaks."""
+def profile_peaks(target_id: str) -> Peaks | None:
+    """Return what the profile of a target says that it reaches; None where it does not tell."""
+    try:
+        target = load_target(target_id)
+    except TargetError:  # a board that nobody recognised
+        return None
+    found = {name: target.macs_per_s(Precision(name)) for name in ("int8", "f16", "f32")}
+    macs_per_s, moved = {name: peak for name, peak in found.items() if peak is not None}, target.memory_bytes_per_s
+    return Peaks(macs_per_s, moved, "profile") if macs_per_s and moved is not None else None
+
+
+def layer_facts(profile: LayerProfile, threads: int, target_id: str = "host") -> dict[str, Any]:
+    """Return layers, points of the roofline and peaks as JSON, for reports: the peaks are measured on this machine, and those of
+    the profile for another target. Without layers there are none.
+    """
     points = roofline_points(profile.layers)
-    peaks = dataclasses.asdict(measured_peaks(threads)) if points else None
-    return {"profile": profile.to_json(), "points": points, "peaks": peaks}
+    peaks = None if not points else measured_peaks(threads) if target_id == "host" else profile_peaks(target_id)
+    return {"profile": profile.to_json(), "points": points, "peaks": None if peaks is None else dataclasses.asdict(peaks)}
 
 
 def _copied_bytes_per_s() -> float:

@@ -18,7 +18,7 @@ from edgegen.cli.every_export import bench_every_export
 from edgegen.cli.options import DeviceOption, Devices
 
 if TYPE_CHECKING:
-    from edgegen.bench import BenchPlan, Measured
+    from edgegen.bench import BenchPlan, Measured, Record
 
 _TIMINGS = "Timings"
 _STATE = "State of the device, brought back afterwards"
@@ -73,8 +73,8 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Check a bundle and measure its latency, cold start, memory, power and heat; say whether the numbers can be trusted."""
-    if device and (layers or every):
-        raise typer.BadParameter("--layers and --all measure this machine only", param_hint="--device")
+    if device and every:
+        raise typer.BadParameter("--all measures this machine only", param_hint="--device")
     if table is not None:
         measure_table(bundle, table, precision=precision, threads=threads, device=device or (), devices=devices)
         return
@@ -84,6 +84,7 @@ def bench(
         bench_every_export(bundle, resolution=resolution, data=data, threads=threads, json=json)
         return
     from edgegen.bench import measure_in_turn, read_measured
+    from edgegen.bench.layers import profile_layers
     from edgegen.device import choose_members
     from edgegen.errors import RecipeError
     from edgegen.runtime.device_state import Wanted
@@ -100,8 +101,8 @@ def bench(
     members = choose_members(device or ["local:"], devices)
     console.note(f"at least {plan.min_runs} runs and {plan.min_seconds:g} s in {plan.processes} process(es)")
     if len(members) > 1:
-        if beside is not None or earlier is not None:
-            raise RecipeError("--beside and --against compare on one device", hint="give one --device, or leave them out")
+        if beside is not None or earlier is not None or layers:
+            raise RecipeError("--beside, --against and --layers are for one device", hint="give one --device, or leave them out")
         bench_fleet(bundle, plan, members, out=out, as_json=json)
         return
     bundles = [bundle] if beside is None else [bundle, beside]
@@ -109,9 +110,10 @@ def bench(
         measured = measure_in_turn(
             bundles, plan, transport=transport, target_id=target_id, outs=_outs(out, len(bundles)), progress=progress
         )
+        taken = profile_layers(bundle, plan, transport=transport) if layers and _is_whole(measured[0].record) else None
     _show(measured, json=json)
-    if layers:
-        show_layers(bundle, plan, out, shown=not json)
+    if taken is not None:
+        show_layers(taken, plan.threads, measured[0].record.target.id, out, shown=not json)
     if out is not None:
         console.note(f"record: {out}")
     if beside is not None:
@@ -174,8 +176,12 @@ def _show(measured: list[Measured], *, json: bool) -> None:
                 f"{one.record.artifact.model_name} fails its stored cases on this device: timings are withheld",
                 hint=f"python -m edgegen.runtime check {one.name} shows each case",
             )
-        if one.record.latency_ms is None or one.record.is_partial:
+        if not _is_whole(one.record):
             raise LinkLostError(one.record.validity.reasons[0], hint="the record holds what was measured before")
+
+
+def _is_whole(record: Record) -> bool:
+    return record.latency_ms is not None and not record.is_partial
 
 
 def _compare(before: Measured, after: Measured, limit: float | None, *, even_invalid: bool, shown: bool) -> None:

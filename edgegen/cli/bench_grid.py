@@ -43,7 +43,25 @@ def measure_table(
         console.warning("the processor is emulated: its times mean nothing, and no plan takes them")
     if facts.get("target") == UNKNOWN:
         console.warning("what target this is nobody says and no file of it tells: no plan takes its times")
+    told = _other_backend(str(facts.get("target", "host")))
+    if told:
+        console.note(told)
     console.note(f"used by: edgegen compress ... --tables {folder}")
+
+
+def _other_backend(target_id: str) -> str:
+    """Return what somebody should know whose target runs another back end by default than the one that layers are timed in."""
+    from edgegen.errors import TargetError
+    from edgegen.spec import Backend
+    from edgegen.target import load_target
+
+    try:
+        preferred = load_target(target_id).backend
+    except TargetError:
+        return ""
+    if preferred is Backend.OPENVINO:
+        return ""
+    return f"timed in OpenVINO: {target_id} runs {preferred.value} by default, so only --backend openvino takes this table"
 
 
 def _here(folder: Path, precision: Precision, threads: int) -> MeasuredTable:

@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING
 from edgegen.cli import console
 
 if TYPE_CHECKING:
-    from edgegen.bench import BenchPlan
     from edgegen.bench.layers import LayerProfile
 
 _LONGEST = 10
 
 
-def show_layers(bundle: Path, plan: BenchPlan, out: Path | None, *, shown: bool) -> None:
-    """Time the layers of the bundle, print the longest, and write all of them and the roofline beside `out`."""
-    from edgegen.bench.layers import layer_facts, profile_layers
+def show_layers(profile: LayerProfile, threads: int, target_id: str, out: Path | None, *, shown: bool) -> None:
+    """Print the longest layers, and write all of them and the roofline of the target beside `out`."""
+    from edgegen.bench.layers import layer_facts
     from edgegen.workspace import storage_errors
 
-    profile = profile_layers(bundle, plan)
     if profile.reason:
         console.warning(f"layers: {profile.reason}")
         return
@@ -28,7 +26,7 @@ def show_layers(bundle: Path, plan: BenchPlan, out: Path | None, *, shown: bool)
         _print(profile)
     if out is None:
         return
-    found = layer_facts(profile, plan.threads)
+    found = layer_facts(profile, threads, target_id)
     with storage_errors(out):
         out.with_suffix(".layers.json").write_text(json.dumps(found, indent=1, allow_nan=False))
         svg = _roofline(found)

@@ -13,7 +13,7 @@ import sshd
 from edgegen.bench.board_table import measure_board_grid
 from edgegen.device import Completed, FakeTransport
 from edgegen.device.ssh import SshTransport
-from edgegen.errors import DeviceError, LinkLostError
+from edgegen.errors import DeviceError, LinkLostError, RecipeError
 from edgegen.latency import LayerWork, MeasuredTable, Pass, Roofline, estimate, find_device_table
 from edgegen.latency.grid import Grid
 from edgegen.progress import Silent
@@ -100,6 +100,12 @@ def test_what_was_measured_counts_and_what_was_not_is_scaled_from_the_most_simil
     with_pass = dataclasses.replace(layer, passes=(Pass(("pad reflect 1 1 1 1",), 16, 16),))
     assert found.seconds(with_pass) > found.seconds(layer)
     assert found.seconds(LayerWork("conv", 3, 8, (9, 9), (1, 1), 1, 64, 64)) > 0
+
+
+def test_a_target_that_never_runs_what_layers_are_timed_in_is_refused(tmp_path: Path) -> None:
+    board = FakeTransport(Completed(0, "held\npython 3 11 1 /usr/bin/python3\n"))
+    with pytest.raises(RecipeError, match="layers are timed in OpenVINO, which imx8m-plus does not run"):
+        measure_board_grid(board, "imx8m-plus", tmp_path, precision=Precision.F32, threads=1, progress=Silent(), grid=SMALL)
 
 
 def test_what_is_no_measurement_is_told(tmp_path: Path) -> None:

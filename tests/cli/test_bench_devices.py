@@ -1,5 +1,6 @@
 """`edgegen bench --device`: one board like this machine, several in one table, and what is said when one fails."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import sshd
 from typer.testing import CliRunner
 
 from edgegen.bench import read_record
+from edgegen.bench.layers import profile_peaks
 from edgegen.cli.main import app
 from edgegen.errors import DeviceError, EdgegenError, RecipeError
 
@@ -48,8 +50,11 @@ def call(*arguments: object, fails: type[EdgegenError] | None = None) -> tuple[s
 
 
 def test_a_board_of_the_inventory_is_measured_like_this_machine(bundle: Path, inventory: Path, tmp_path: Path) -> None:
-    printed, _ = call("bench", bundle, "--device", "kitchen", "--devices", inventory, *SHORT, "--out", tmp_path / "r.json")
-    assert "small: openvino/f32" in printed and "sustained p90" in printed
+    words = ("--device", "kitchen", "--devices", inventory, *SHORT, "--layers", "--out", tmp_path / "r.json")
+    printed, _ = call("bench", bundle, *words)
+    assert "small: openvino/f32" in printed and "sustained p90" in printed and "Longest of" in printed
+    layers = json.loads((tmp_path / "r.layers.json").read_text())
+    assert len(layers["points"]) == 2 and layers["peaks"] == dataclasses.asdict(profile_peaks("raspberry-pi-5"))
     assert read_record(tmp_path / "r.json").target.id == "raspberry-pi-5"
 
 
@@ -79,7 +84,8 @@ def test_devices_that_cannot_be_meant_are_refused_before_anything_runs(bundle: P
     assert "has no device 'kitchn'" in call("bench", bundle, "--device", "kitchn", "--devices", inventory, fails=DeviceError)[0]
     assert "the scheme 'shh' is unknown" in call("bench", bundle, "--device", "shh://x", fails=DeviceError)[0]
     two = ("--device", "desk", "--device", "kitchen", "--devices", inventory)
-    assert "compare on one device" in call("bench", bundle, *two, "--beside", bundle, fails=RecipeError)[0]
+    assert "are for one device" in call("bench", bundle, *two, "--beside", bundle, fails=RecipeError)[0]
+    assert "are for one device" in call("bench", bundle, *two, "--layers", fails=RecipeError)[0]
     assert "on one device at a time" in call("bench", *two, "--table", tmp_path / "t", fails=RecipeError)[0]
     wrong = tmp_path / "devices.toml"
     wrong.write_text(inventory.read_text().replace("raspberry-pi-5", "raspbery-pi-5"))
