@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from headline import SHARED
+from judged import judge
 from machine import write_result
 from tool_defaults import defaults
 
@@ -133,13 +134,10 @@ def _random(tensor: Any, count: int) -> torch.Tensor:
 
 def measure(name: str, backend: str) -> dict[str, Any]:
     """Return ms and PSNR of every artifact of both sides, and what the default tool failed at."""
-    from edgegen.candidates import export_candidates, torch_call
+    from edgegen.candidates import export_candidates
     from edgegen.data import open_inputs
-    from edgegen.pictures import adapt
     from edgegen.request import make_request
     from edgegen.spec import Kind
-    from edgegen.trial import Crash, Job, run_all, time_all
-    from edgegen.verify import assess, make_cases
 
     generator = generator_of(name)
     photos = SHARED / "images/street_train" if generator.spec.inputs[0].kind is Kind.IMAGE else None
@@ -150,24 +148,18 @@ def measure(name: str, backend: str) -> dict[str, Any]:
         latency=None, fps=None, max_size=None, max_memory=None, min_ssim=None, resolution=None, start=None, until=None,
         backend=_NAMES[backend],
     )  # fmt: skip
-    call = torch_call(generator)
-    cases = make_cases(inputs.held_out(_CASES), generator.spec, call, call)
     with tempfile.TemporaryDirectory() as folder:
         theirs, failed = defaults(generator, request.target.backend, inputs.calibration(_CALIBRATION), Path(folder) / "theirs")
         ours = export_candidates(request, generator, inputs, Path(folder) / "ours")
-        artifacts = [*theirs, *ours]
-        jobs = [Job(a.folder, a.entry, tuple(adapt(c.inputs, generator.spec, a.entry.io) for c in cases)) for a in artifacts]
-        given, seconds = run_all(jobs), time_all(jobs, 1)
-        rows = []
-        for index, (artifact, made, taken) in enumerate(zip(artifacts, given, seconds, strict=True)):
-            if isinstance(made, Crash) or isinstance(taken, Crash):
-                failed[artifact.name] = made.reason if isinstance(made, Crash) else str(taken)
-                continue
-            found = assess(artifact, made.outputs, made.ran, cases, seed=0)
-            rows.append({"side": "theirs" if index < len(theirs) else "ours", "name": artifact.name,
-                         "precision": artifact.entry.precision, "ms": taken * 1e3, "psnr_db": found.parity.psnr_db.mean,
-                         "ssim": found.parity.ssim.mean, "findings": list(found.findings), "bytes": artifact.size_bytes,
-                         "arithmetic": artifact.entry.settings.get("inference_precision", "")})  # fmt: skip
+        judged, crashed = judge([*theirs, *ours], generator, inputs.held_out(_CASES))
+    rows = [
+        {"side": "theirs" if j.artifact in theirs else "ours", "name": j.artifact.name,
+         "precision": j.artifact.entry.precision, "ms": j.candidate.latency_s * 1e3, "psnr_db": j.psnr_db, "ssim": j.ssim,
+         "findings": list(j.candidate.findings), "bytes": j.artifact.size_bytes,
+         "arithmetic": j.artifact.entry.settings.get("inference_precision", "")}
+        for j in judged
+    ]  # fmt: skip
+    failed |= crashed
     return {"family": name, "backend": backend, "rows": rows, "failed": failed}
 
 

@@ -11,8 +11,8 @@ For every family and three widths:
 
 All see the same inputs and the same arithmetic: multiply-accumulates of teacher and student passes together. `uniform` and
 `scratch` train on L1 + 0.3 (1 - SSIM) of the pictures, edgegen on its default recipe. All are exported alike to int8 in
-OpenVINO and timed interleaved. Quality is that of the int8 artifact to the teacher, on inputs that no training saw. Finished runs
-are kept in --out and not repeated.
+OpenVINO, through the same search and gate, and timed interleaved. Quality is that of the int8 artifact to the teacher, on inputs
+that no training saw. Finished runs are kept in --out and not repeated.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from headline import SHARED, _adapt, _centre, _picture, _scores, _stage
+from judged import decisions, judge
 from machine import write_result
 from torch import nn
 
@@ -76,7 +77,8 @@ def main() -> None:
     if not args.table:
         for name in args.families:
             for seed in args.seeds:
-                family = dataclasses.replace(known[name], macs=known[name].macs * args.share)
+                steps = round(known[name].most_steps * args.share)
+                family = dataclasses.replace(known[name], macs=known[name].macs * args.share, most_steps=steps)
                 run_family(name, family, args.out / name / f"seed-{seed}", args.methods, seed, args.threads)
     write_table(args.out, ROOT / "docs/results/fronts.md")
 
@@ -212,19 +214,25 @@ def _request(family: Family, goal_s: float | None, out: Path, seed: int, until: 
     )  # fmt: skip
 
 
-def _artifacts(generators: dict, teacher, family: Family, out: Path, seed: int) -> dict:
-    """Return the int8 artifact of each generator, in the form that runs best here."""
+def _artifacts(generators: dict, teacher, family: Family, out: Path, seed: int, *, gated: bool) -> dict:
+    """Return the int8 artifact of each generator: the one that the gate takes, or the one with everything in int8."""
     from edgegen.candidates import export_candidates
     from edgegen.data import open_inputs
-    from edgegen.recipe import ExportConfig
+    from edgegen.recipe import Effort, ExportConfig
 
     request = _request(family, None, out, seed)
     recipe = dataclasses.replace(request.recipe, export=ExportConfig(precisions=("int8",)))
-    request = dataclasses.replace(request, recipe=recipe)
+    request = dataclasses.replace(request, recipe=recipe, effort=Effort.QUICK)
     inputs = open_inputs(teacher.spec, family.data, calibration="auto", seed=seed, held_out=16)
     made = {}
     for name, generator in generators.items():
-        (made[name],) = export_candidates(request, generator, inputs, out / str(name))
+        forms = export_candidates(request, generator, inputs, out / str(name))
+        made[name] = forms[0]
+        if not gated or len(forms) == 1:
+            continue
+        judged, failed = judge(forms, generator, inputs.held_out(4))
+        assert judged, failed
+        made[name] = next(j.artifact for j, d in zip(judged, decisions(judged), strict=True) if d.chosen)
     return made
 
 
@@ -236,7 +244,7 @@ def _latencies(generators: dict, teacher, family: Family, out: Path, threads: in
         from edgegen.graph import example_inputs
         from edgegen.pictures import adapt
 
-        artifacts = _artifacts(generators, teacher, family, out, seed)
+        artifacts = _artifacts(generators, teacher, family, out, seed, gated=False)
         sample = tuple(x.numpy() for x in example_inputs(teacher.spec))
         taken = time_artifacts(
             list(artifacts.values()), [adapt(sample, teacher.spec, a.entry.io) for a in artifacts.values()], threads
@@ -253,7 +261,7 @@ def measure(generators: dict, teacher, name: str, family: Family, out: Path, thr
     from edgegen.runtime.runners import open_runner
 
     inputs = test_inputs(name, teacher, out.parents[2])
-    artifacts = _artifacts(generators, teacher, family, out, seed)
+    artifacts = _artifacts(generators, teacher, family, out, seed, gated=True)
     reference = [_picture(torch_call(teacher)(x), teacher.spec) for x in inputs]
     runners = {key: open_runner(a.folder, a.entry, threads) for key, a in artifacts.items()}
     fed = {key: _adapt(inputs[0], teacher, a) for key, a in artifacts.items()}

@@ -11,11 +11,13 @@ docs/results/int8_front.md, and a grid of pictures (torch | NNCF default | the g
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 from headline import SHARED, _centre
+from judged import decisions, judge
 from machine import write_result
 from PIL import Image
 
@@ -29,11 +31,9 @@ def main() -> None:
     from edgegen.data import open_inputs
     from edgegen.export.openvino import OpenVinoSettings, export_openvino, save_default_int8
     from edgegen.load import load
-    from edgegen.quantize.gate import Candidate, Floors, decide
-    from edgegen.recipe import Effort, load_recipe
+    from edgegen.pictures import unit_picture
+    from edgegen.recipe import Effort
     from edgegen.spec import Precision
-    from edgegen.trial import Crash, Job, run_all, time_all
-    from edgegen.verify import assess, make_cases
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("edgegen-out/int8_front"))
@@ -52,44 +52,34 @@ def main() -> None:
     given = [
         ((p / 255 * (spec.high - spec.low) + spec.low).transpose(2, 0, 1)[None].astype(np.float32),) for p in photos[:_PHOTOS]
     ]
-    call = torch_call(generator)
-    cases = make_cases(given, generator.spec, call, call)
-    jobs = [Job(a.folder, a.entry, tuple(given)) for a in artifacts]
-    made, seconds = run_all(jobs), time_all(jobs, threads=1)
-    found, times = [], []
-    for artifact, outputs, taken in zip(artifacts, made, seconds, strict=True):
-        assert not isinstance(outputs, Crash) and not isinstance(taken, Crash), (artifact.name, outputs, taken)
-        found.append(assess(artifact, outputs.outputs, outputs.ran, cases, seed=0))
-        times.append(taken)
-    config = load_recipe("balanced").verify
-    candidates = [
-        Candidate(a.name, a.entry.precision, s, f.parity.psnr_db.mean, f.quality.ssim.mean, f.nonfinite, f.findings, a.size_bytes)
-        for a, f, s in zip(artifacts, found, times, strict=True)
-    ]
-    decisions = decide(candidates[1:], Floors(1.0, config.max_ssim_loss, config.min_parity_db))
-    reasons = ["the yardstick", *(d.reason for d in decisions)]
+    found, failed = judge(artifacts, generator, given)
+    assert not failed, failed
+    decided = decisions(found[1:])
+    default_s = found[0].candidate.latency_s
     lines = ["| artifact | operations in float | int8 share | ms | speed of NNCF's default | PSNR dB | SSIM | the gate |",
              "|---|---|---|---|---|---|---|---|"]  # fmt: skip
-    for a, c, why in zip(artifacts, candidates, reasons, strict=True):
+    for one, why in zip(found, ["the yardstick", *(d.reason for d in decided)], strict=True):
+        a, c = one.artifact, one.candidate
         kept, share = a.facts.get("kept_float"), a.facts.get("int8_share")
         counted, part = "–" if kept is None else str(len(kept)), "–" if share is None else f"{share:.0%}"
-        seconds_taken = c.latency_s or 0.0
         lines.append(
-            f"| {a.name.removeprefix('openvino/')} | {counted} | {part} | {seconds_taken * 1e3:.1f} "
-            f"| {times[0] / seconds_taken:.2f}x | {c.parity_db:.1f} | {c.ssim:.4f} | {why} |"
+            f"| {a.name.removeprefix('openvino/')} | {counted} | {part} | {c.latency_s * 1e3:.1f} "
+            f"| {default_s / c.latency_s:.2f}x | {c.parity_db:.1f} | {c.ssim:.4f} | {why} |"
         )
     goals = []
     for db, speed in ((40.0, 0.95), (43.0, 0.75)):
-        reached = [times[0] / (c.latency_s or 1) for c in candidates[1:] if c.precision == "int8" and c.parity_db >= db]
+        int8 = (one.candidate for one in found[1:] if one.candidate.precision == "int8")
+        reached = [default_s / c.latency_s for c in int8 if c.parity_db >= db]
         goals.append(
             f"At least {db:.0f} dB: {max(reached, default=0):.2f}x the speed of NNCF's default (asked for: {speed:.2f}x)."
         )
     body = "\n".join([__doc__.split("\n\n")[2], "", *lines, "", *goals])
     write_result(ROOT / "docs/results/int8_front.md", "Int8 of an InstanceNorm generator: speed against picture",
                  "python benchmarks/int8_front.py", body)  # fmt: skip
-    (args.out / "front.json").write_text(json.dumps([c.__dict__ for c in candidates], indent=1))
-    chosen = next(i + 1 for i, d in enumerate(decisions) if d.chosen)
-    rows = [np.concatenate([cases[i].student, found[0].pictures[i], found[chosen].pictures[i]], 1) for i in range(3)]
+    (args.out / "front.json").write_text(json.dumps([dataclasses.asdict(one.candidate) for one in found], indent=1))
+    chosen = next(one for one, d in zip(found[1:], decided, strict=True) if d.chosen)
+    wanted = [unit_picture(torch_call(generator)(x), generator.spec.outputs[0]) for x in given[:3]]
+    rows = [np.concatenate([wanted[i], found[0].pictures[i], chosen.pictures[i]], 1) for i in range(3)]
     Image.fromarray(np.rint(np.concatenate(rows) * 255).astype(np.uint8)).save(args.out / "grid.png")
     print(body)
 
