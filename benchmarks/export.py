@@ -155,7 +155,7 @@ def measure(name: str, backend: str) -> dict[str, Any]:
     rows = [
         {"side": "theirs" if j.artifact in theirs else "ours", "name": j.artifact.name,
          "precision": j.artifact.entry.precision, "ms": j.candidate.latency_s * 1e3, "psnr_db": j.psnr_db, "ssim": j.ssim,
-         "findings": list(j.candidate.findings), "bytes": j.artifact.size_bytes,
+         "findings": list(j.candidate.findings), "bytes": j.candidate.size_bytes,
          "arithmetic": j.artifact.entry.settings.get("inference_precision", "")}
         for j in judged
     ]  # fmt: skip

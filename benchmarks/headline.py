@@ -98,7 +98,7 @@ def _int8_ms(job: str, target: str) -> float:
     import tempfile
 
     from edgegen.candidates import time_artifacts
-    from edgegen.export.openvino import save_default_int8
+    from edgegen.export.openvino import save_nncf_int8
     from edgegen.load import load
     from edgegen.target import load_target
 
@@ -106,7 +106,7 @@ def _int8_ms(job: str, target: str) -> float:
     teacher = load(SHARED / "checkpoints" / checkpoint, resolution=resolution and tuple(int(v) for v in resolution.split("x")))
     inputs = [(x,) for x in _test_inputs(job, teacher)[0][:16]]
     with tempfile.TemporaryDirectory() as folder:
-        artifact = save_default_int8(teacher, inputs, Path(folder))
+        artifact = save_nncf_int8(teacher, inputs, Path(folder))
         return time_artifacts([artifact], [inputs[0]], load_target(target).threads)[0] * 1e3
 
 
@@ -196,18 +196,20 @@ def _scores(produced: list[np.ndarray], reference: list[np.ndarray]) -> dict:
 
 
 def _latency(teacher, artifact, inputs: list[np.ndarray], out: Path, threads: int) -> dict:
-    """Median ms, in turn: teacher eager, the untouched teacher in OpenVINO (f32, NNCF int8 defaults), the artifact."""
+    """Median ms, in turn: teacher eager, the untouched teacher in OpenVINO (f32, NNCF int8 with both presets), the artifact."""
     from edgegen.bench import clock_of, time_interleaved
     from edgegen.candidates import torch_call
-    from edgegen.export.openvino import export_openvino, save_default_int8
+    from edgegen.export.openvino import export_openvino, save_nncf_int8
     from edgegen.runtime.runners import open_runner
     from edgegen.spec import Precision
 
     (plain,) = export_openvino(teacher, (Precision.F32,), [], out / "teacher")
-    int8 = save_default_int8(teacher, [(x,) for x in inputs[:16]], out / "teacher/default-int8")
+    samples = [(x,) for x in inputs[:16]]
+    int8 = {p: save_nncf_int8(teacher, samples, out / "teacher" / p, p) for p in ("performance", "mixed")}
     torch.set_num_threads(threads or torch.get_num_threads())
     eager = torch_call(teacher)
-    runners = {"teacher openvino f32": plain, "teacher NNCF int8": int8, "artifact": artifact}
+    runners = {"teacher openvino f32": plain, "teacher NNCF int8": int8["performance"],
+               "teacher NNCF int8, mixed preset": int8["mixed"], "artifact": artifact}  # fmt: skip
     opened = {name: open_runner(a.folder, a.entry, threads) for name, a in runners.items()}
     calls = {"teacher eager": lambda: eager(inputs[0])}
     for name, runner in opened.items():

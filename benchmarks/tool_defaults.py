@@ -51,7 +51,11 @@ def _openvino(generator: Any, samples: Samples) -> list[tuple[Any, str, Any]]:
     return [
         (Precision.F32, "convert_model", lambda f: save(graph, f, half=False, settings={"inference_precision": "f32"})),
         (Precision.F16, "save_model", lambda f: save(graph, f, half=True, settings={})),
-        (Precision.INT8, "nncf.quantize", lambda f: save(quantise(graph, samples), f, half=False, settings={})),
+        (
+            Precision.INT8,
+            "nncf.quantize",
+            lambda f: save(quantise(graph, samples, preset="performance"), f, half=False, settings={}),
+        ),
     ]
 
 

@@ -136,9 +136,9 @@ def int8_search(effort: Effort) -> Int8Search:
         case Effort.QUICK:
             return Int8Search(("mixed",), evaluations=8, judges=1, forms=2)
         case Effort.BALANCED:
-            return Int8Search(("mixed", "performance"), evaluations=40, judges=2, forms=6)
+            return Int8Search(("mixed", "performance"), evaluations=40, judges=2, forms=9)
         case Effort.THOROUGH:
-            return Int8Search(("mixed", "performance"), evaluations=120, judges=4, forms=10)
+            return Int8Search(("mixed", "performance"), evaluations=120, judges=4, forms=14)
 
 
 def litert_settings(effort: Effort) -> LitertSettings:

@@ -57,11 +57,11 @@ def compare_speed(
 
 
 def _teacher_artifacts(teacher: Generator, inputs: Inputs, folder: Path, *, int8: bool) -> dict[str, Artifact]:
-    from edgegen.export.openvino import export_openvino, save_default_int8
+    from edgegen.export.openvino import export_openvino, save_nncf_int8
 
     made = {"teacher, openvino/f32": export_openvino(teacher, (Precision.F32,), [], folder)[0]}
     if int8:
-        default = save_default_int8(teacher, inputs.calibration(16), folder / "nncf-default")
+        default = save_nncf_int8(teacher, inputs.calibration(16), folder / "nncf-default")
         made["teacher, openvino/int8 (NNCF default)"] = default
     return made
 

@@ -53,10 +53,11 @@ class Int8Form:
     psnr_db: float | None = None
 
 
-def quantise(graph: Any, calibration: Sequence[Arrays], *, preset: str = "mixed", float_types: Sequence[str] = ()) -> Any:
+def quantise(graph: Any, calibration: Sequence[Arrays], *, preset: str, float_types: Sequence[str] = ()) -> Any:
     """Return an int8 copy of `graph`: NNCF, min-max ranges over all of `calibration`, operations of `float_types` left alone.
 
-    `preset` is NNCF's: "performance" has symmetric activations, "mixed" asymmetric ones where they are not all positive.
+    `preset` is NNCF's: "performance", its default, has symmetric activations, "mixed" asymmetric ones where they are not all
+    positive.
     """
     import nncf
 

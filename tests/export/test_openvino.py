@@ -49,7 +49,7 @@ def forms(style: Generator, tmp_path_factory: pytest.TempPathFactory) -> list[Ar
 def graphs(style: Generator) -> tuple[Any, Any]:
     """The float graph and NNCF's default int8 of it."""
     graph = convert(style)
-    return graph, quantise(graph, samples(style, 8, seed=1))
+    return graph, quantise(graph, samples(style, 8, seed=1), preset="mixed")
 
 
 def outputs(artifact: Artifact, inputs: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
@@ -126,7 +126,7 @@ def test_operations_put_back_in_float_are_exactly_the_float_ones(style: Generato
 def test_operations_behind_moved_and_joined_values_are_put_back_in_float_too() -> None:
     generator = generator_of(UNet())  # ReLU, Concat and Pad stand between its quantisers and convolutions
     graph = convert(generator)
-    quantised = quantise(graph, samples(generator, 4, seed=1))
+    quantised = quantise(graph, samples(generator, 4, seed=1), preset="mixed")
     operations = int8_operations(quantised)
     assert sorted(operations.values()) == ["Convolution"] * 3 + ["ConvolutionBackpropData"] * 3
     back = with_float(quantised, graph, operations)
