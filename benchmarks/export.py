@@ -4,10 +4,10 @@
     python benchmarks/export.py --table                # only docs/results/export.md, from what --out holds
 
 Both sides start from the same untouched generator and calibrate on inputs of one set. All artifacts of a family and back end run
-in one child process on one thread, in turn, timed by the processor time of that thread. PSNR is that of the pictures to the
-generator in torch, on inputs that no calibration saw. "ours" of a precision is the fastest of its candidates that is at most
-0.3 dB below the tool's default; a row misses if it is slower by more than 3 % or if no candidate looks as good. Random-weight
-families have settled BatchNorm statistics. What is in --out is not measured again.
+in one child process on one thread, in turn, timed by the processor time of that thread; the median of three such processes
+counts. PSNR is that of the pictures to the generator in torch, on inputs that no calibration saw. "ours" of a precision is the
+fastest of its candidates that is at most 0.3 dB below the tool's default; a row misses if it is slower by more than 3 % or if no
+candidate looks as good. Random-weight families have settled BatchNorm statistics. What is in --out is not measured again.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def measure(name: str, backend: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         theirs, failed = defaults(generator, request.target.backend, inputs.calibration(_CALIBRATION), Path(folder) / "theirs")
         ours = export_candidates(request, generator, inputs, Path(folder) / "ours")
-        judged, crashed = judge([*theirs, *ours], generator, inputs.held_out(_CASES))
+        judged, crashed = judge([*theirs, *ours], generator, inputs.held_out(_CASES), repeats=3)
     rows = [
         {"side": "theirs" if j.artifact in theirs else "ours", "name": j.artifact.name,
          "precision": j.artifact.entry.precision, "ms": j.candidate.latency_s * 1e3, "psnr_db": j.psnr_db, "ssim": j.ssim,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,9 +22,12 @@ class Judged:
 
 
 def judge(
-    artifacts: Sequence[Any], generator: Any, inputs: Sequence[tuple[np.ndarray, ...]], threads: int = 1
+    artifacts: Sequence[Any], generator: Any, inputs: Sequence[tuple[np.ndarray, ...]], threads: int = 1, repeats: int = 1
 ) -> tuple[list[Judged], dict[str, str]]:
-    """Return what became of each artifact of `generator` on `inputs`, and by name why others failed."""
+    """Return what became of each artifact of `generator` on `inputs`, and by name why others failed.
+
+    Times are the median of `repeats` processes.
+    """
     from edgegen.candidates import torch_call
     from edgegen.pictures import adapt
     from edgegen.quantize.gate import Candidate
@@ -33,12 +37,14 @@ def judge(
     call = torch_call(generator)
     cases = make_cases(inputs, generator.spec, call, call)
     jobs = [Job(a.folder, a.entry, tuple(adapt(x, generator.spec, a.entry.io) for x in inputs)) for a in artifacts]
+    times = zip(*(time_all(jobs, threads) for _ in range(repeats)), strict=True)
     judged, failed = [], {}
-    for artifact, made, taken in zip(artifacts, run_all(jobs), time_all(jobs, threads), strict=True):
-        crash = next((c for c in (made, taken) if isinstance(c, Crash)), None)
-        if crash or isinstance(made, Crash) or isinstance(taken, Crash):
+    for artifact, made, times_taken in zip(artifacts, run_all(jobs), times, strict=True):
+        crash = next((c for c in (made, *times_taken) if isinstance(c, Crash)), None)
+        if crash or isinstance(made, Crash):
             failed[artifact.name] = str(crash)
             continue
+        taken = statistics.median(times_taken)
         found = assess(artifact, made.outputs, made.ran, cases, seed=0)
         db, ssim = found.parity.psnr_db.mean, found.parity.ssim.mean
         candidate = Candidate(
