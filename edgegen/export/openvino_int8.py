@@ -24,6 +24,7 @@ from edgegen.spec import ComponentSpec
 
 _ENOUGH_DB = 45.0  # 8-bit pictures: one level of error everywhere is about 48 dB; more buys nothing that can be seen
 _MOST_DB = 50.0
+_POOR_DB = 36.0  # below, the gate hardly ever keeps a picture
 _TELLS = 0.998  # of the error of a picture
 _BETTER_DB = 1.0
 _FASTER = 0.97  # a difference of 3 % is more than noise
@@ -162,7 +163,7 @@ def _cuts(
     groups: Sequence[tuple[str, ...]], errors: Sequence[float], costs: Sequence[float], limits: _Limits
 ) -> list[tuple[str, ...]]:
     """Return at most `limits.count` sets of operations to leave in float: the best picture for free, the whole picture, and what
-    fills the widest gaps between, in dB and in time (6 dB, which is half of the error, weigh as much as twice the time).
+    fills the widest gaps between, in dB and in time.
     """
     steps = [_Step(decibels(max(left, 0.0)), limits.int8_s + spent, kept) for left, spent, kept in _worth(groups, errors, costs)]
     steps = [step for step in steps if step.seconds < limits.float_s]
@@ -201,8 +202,8 @@ def _worth(
 
 
 def _apart(one: _Step, other: _Step) -> float:
-    """Return how far two steps are apart."""
-    return math.hypot((one.db - other.db) / 6.0, math.log2(one.seconds / other.seconds))
+    """Return how far two steps are apart: 3 dB weigh as much as twice the time, and nothing where both would fail the gate."""
+    return math.hypot((max(one.db, _POOR_DB) - max(other.db, _POOR_DB)) / 3.0, math.log2(one.seconds / other.seconds))
 
 
 def _until(steps: list[_Step], db: float) -> list[_Step]:
