@@ -95,14 +95,15 @@ def test_transposed_convolutions_take_the_form_that_recipe_or_profile_asks_for(
     assert ('type="ConvolutionBackpropData"' in program) == (form == "kept")
 
 
-def test_a_local_target_times_both_forms_and_takes_the_faster_one(bench: Bench) -> None:
+def test_a_local_target_times_both_forms_and_takes_sub_pixel_where_it_is_faster_by_more_than_noise(bench: Bench) -> None:
     request = bench.request("host", precisions=("f32",))
     only = dataclasses.replace(request.target.backends[0], precisions=(Precision.F32,))
     target = dataclasses.replace(request.target, backends=(only,))
     (artifact,) = bench.export(dataclasses.replace(request, target=target))
     taken = artifact.facts["conv_transpose_trial_ms"]
     assert set(taken) == {"kept", "sub-pixel"}
-    assert artifact.facts["conv_transpose"] == min(taken, key=taken.__getitem__)
+    pays = taken["sub-pixel"] < taken["kept"] * 0.92
+    assert artifact.facts["conv_transpose"] == ("sub-pixel" if pays else "kept")
     assert [path.name for path in (bench.folder / "export").iterdir()] == ["openvino"]  # the trial left nothing behind
 
 
