@@ -161,6 +161,7 @@ def _openvino_form(request: Request, student: Generator, calibration: list[Any],
     import shutil
 
     from edgegen.export import export
+    from edgegen.export.openvino import native_arithmetic
     from edgegen.rewrite import lower_conv_transpose, takes_and_gives_pixels
 
     config, pays = request.recipe.rewrite, request.target.rewrites
@@ -181,7 +182,9 @@ def _openvino_form(request: Request, student: Generator, calibration: list[Any],
     artifacts = {}
     for name, form in forms.items():
         samples = [adapt(item, student.spec, form.spec) for item in calibration[:4]]
-        artifacts[name] = export(form, Backend.OPENVINO, (precision,), samples, trial / name)[0]
+        made = export(form, Backend.OPENVINO, (precision,), samples, trial / name)[0]
+        settings = {**made.entry.settings, "inference_precision": native_arithmetic()}
+        artifacts[name] = dataclasses.replace(made, entry=dataclasses.replace(made.entry, settings=settings))
     sample = adapt(calibration[0], student.spec, next(iter(forms.values())).spec)
     times = time_artifacts(list(artifacts.values()), [sample], request.target.threads)
     shutil.rmtree(trial)

@@ -101,7 +101,7 @@ def _forms(
             search = dataclasses.replace(settings.search, arithmetic=_float_arithmetic(graph, generator, calibration, settings))
             found = int8_forms(graph, generator.spec, calibration, search)
             return _checked(found, generator.spec.name, search.arithmetic, settings)
-        case Precision.F16 if settings.native and "BF16" in _capabilities():
+        case Precision.F16 if settings.native and native_arithmetic() == "bf16":
             return [_Form(graph, _fastest(graph, ("f16", "f32"))), _Form(graph, "bf16", "bf16 arithmetic")]
         case Precision.F16:
             return [_Form(graph, "f16")]
@@ -141,12 +141,17 @@ def _float_arithmetic(
     graph: Any, generator: Generator, calibration: list[tuple[np.ndarray, ...]], settings: OpenVinoSettings
 ) -> str:
     """Return what float layers compute in beside int8 ones: bf16 where this CPU has it, is faster and as good as f32 for eyes."""
-    if not (settings.native and calibration and settings.search.evaluations and "BF16" in _capabilities()):
+    if not (settings.native and calibration and settings.search.evaluations and native_arithmetic() == "bf16"):
         return "f32"
     if _fastest(graph, ("f32", "bf16")) == "f32":
         return "f32"
     judge = Judge(graph, generator.spec, calibration[: settings.search.judges])
     return "bf16" if decibels(judge.error(graph, "bf16")) >= _FAITHFUL_DB else "f32"
+
+
+def native_arithmetic() -> str:
+    """Return what this CPU computes floats in fastest: "bf16" where it has it, else "f32"."""
+    return "bf16" if "BF16" in _capabilities() else "f32"
 
 
 def _fastest(graph: Any, arithmetics: tuple[str, ...]) -> str:

@@ -25,6 +25,7 @@ from edgegen.spec import ComponentSpec
 _ENOUGH_DB = 45.0  # 8-bit pictures: one level of error everywhere is about 48 dB; more buys nothing that can be seen
 _MOST_DB = 50.0
 _POOR_DB = 36.0  # below, the gate hardly ever keeps a picture
+_LEAST_S, _LEAST_SHARE = 3e-6, 0.002  # what float costs at least: the conversions around it, which no profile attributes
 _TELLS = 0.998  # of the error of a picture
 _BETTER_DB = 1.0
 _FASTER = 0.97  # a difference of 3 % is more than noise
@@ -98,7 +99,8 @@ def int8_forms(graph: Any, spec: ComponentSpec, calibration: Sequence[Arrays], s
     int8_s, float_s = fastest_seconds(timed, threads=1)
     int8 = layer_runs(best.graph, calibration[0], arithmetic=search.arithmetic, whole_s=int8_s)
     floats = layer_runs(graph, calibration[0], arithmetic=search.arithmetic, whole_s=float_s)
-    costs = [sum(_cost(name, int8, floats) for name in group) for group in groups]
+    least_s = max(_LEAST_S, _LEAST_SHARE * int8_s)
+    costs = [sum(max(least_s, _cost(name, int8, floats)) for name in group) for group in groups]
     for kept in _cuts(groups, errors, costs, _Limits(int8_s, float_s, search.forms)):
         form = with_float(best.graph, graph, kept)
         full.append(Int8Form(form, best.preset, kept, decibels(judge.error(form, search.arithmetic))))
@@ -163,7 +165,7 @@ def _cuts(
     groups: Sequence[tuple[str, ...]], errors: Sequence[float], costs: Sequence[float], limits: _Limits
 ) -> list[tuple[str, ...]]:
     """Return at most `limits.count` sets of operations to leave in float: the best picture for free, the whole picture, and what
-    fills the widest gaps between, in dB and in time.
+    fills the widest gaps, in dB and in time.
     """
     steps = [_Step(decibels(max(left, 0.0)), limits.int8_s + spent, kept) for left, spent, kept in _worth(groups, errors, costs)]
     steps = [step for step in steps if step.seconds < limits.float_s]
@@ -173,7 +175,7 @@ def _cuts(
     cheap = [step for step in steps if step.seconds <= limits.int8_s / _FASTER]
     start, top = (cheap[-1] if cheap else steps[0]), steps[-1]
     chosen = [start, top][: limits.count]
-    between = steps[steps.index(start) : -1]
+    between = [step for step in steps if step not in chosen]
     while len(chosen) < limits.count and between:
         widest = max(between, key=lambda step: min(_apart(step, other) for other in chosen))
         chosen.append(widest)

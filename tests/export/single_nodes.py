@@ -122,13 +122,13 @@ def dynamic_int8(content: bytes) -> bytes:
 
 
 def openvino_types(generator: Generator) -> dict[str, set[str]]:
-    """Return, for NNCF's default int8 of the generator, the kinds of layer that run and the types they run in."""
+    """Return, for NNCF's int8 (mixed preset) of the generator, the kinds of layer that run and the types they run in."""
     import openvino as ov
 
     from edgegen.export.openvino import convert
     from edgegen.export.openvino_int8 import quantise
 
-    model = quantise(convert(generator), [(x,) for x in pictures()], preset="performance")
+    model = quantise(convert(generator), [(x,) for x in pictures()], preset="mixed")
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
     found: dict[str, set[str]] = {}
     for layer in compiled.get_runtime_model().get_ops():
@@ -151,7 +151,7 @@ def onnxruntime_operations(generator: Generator) -> list[str]:
     from edgegen.export.qdq import insert_qdq, quantizable
 
     model = to_onnx(generator)
-    samples = feeds(model, [(x,) for x in pictures()], preset="performance")
+    samples = feeds(model, [(x,) for x in pictures()], preset="mixed")
     quantised = insert_qdq(model, quantizable(model), peaks(model, samples))
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
