@@ -151,7 +151,7 @@ def onnxruntime_operations(generator: Generator) -> list[str]:
     from edgegen.export.qdq import insert_qdq, quantizable
 
     model = to_onnx(generator)
-    samples = feeds(model, [(x,) for x in pictures()], preset="mixed")
+    samples = feeds(model, [(x,) for x in pictures()])
     quantised = insert_qdq(model, quantizable(model), peaks(model, samples))
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
