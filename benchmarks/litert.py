@@ -149,9 +149,9 @@ def stock(generator: Generator) -> str:
             content = bytes(litert_torch.convert(generator.module.eval(), inputs, lightweight_conversion=True).model_content())
         except Exception as error:  # whatever its passes raise: that it fails is the result
             told = [line for line in str(error).splitlines() if "error:" in line] or [str(error)]
-            return f"fails: {told[0].partition('error:')[2].strip()[:100] or told[0][:100]}"
+            return "fails: " + (told[0].partition("error:")[2] or told[0]).partition(" that was")[0].strip()[:100]
     kinds = collections.Counter(operation.kind for operation in read_operations(content))
-    named = {kind: kinds[kind] for kind in ("TRANSPOSE", "MIRROR_PAD", "RESIZE_NEAREST_NEIGHBOR") if kinds[kind]}
+    named = {kind: kinds[kind] for kind in ("TRANSPOSE", "MIRROR_PAD", "GATHER_ND", "RESIZE_NEAREST_NEIGHBOR") if kinds[kind]}
     return f"converts, {sum(kinds.values())} operations" + "".join(f", {count} {kind}" for kind, count in named.items())
 
 
@@ -181,14 +181,14 @@ def table(found: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], default=list(NAMES))
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []])
     parser.add_argument("--out", type=Path, default=Path("edgegen-out/litert"))
     parser.add_argument("--calibration", type=int, default=8, help="inputs that ranges are set by")
     parser.add_argument("--tries", type=int, default=8, help="single ranges that are changed in search of better pictures")
     parser.add_argument("--table", action="store_true", help="only the page, from what --out holds")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    for name in () if given.table else given.names:
+    for name in () if given.table else given.names or NAMES:
         found = measure(name, given.out / name, given.calibration, given.tries)
         (given.out / f"{name}.json").write_text(json.dumps(found, indent=1))
         print(table([found]), flush=True)

@@ -79,7 +79,12 @@ def save_artifacts(artifacts: Sequence[Artifact], folder: Path) -> None:
 def load_artifacts(folder: Path) -> list[Artifact]:
     """Read what `save_artifacts` wrote."""
     rows: list[Mapping[str, Any]] = json.loads((folder / "artifacts.json").read_text())
-    return [
-        Artifact(folder / row["folder"], ArtifactEntry.from_json(row["entry"]), row["facts"], row["form"], row["lost"])
-        for row in rows
-    ]
+    return [_loaded(folder / row["folder"], row) for row in rows]
+
+
+def _loaded(folder: Path, row: Mapping[str, Any]) -> Artifact:
+    if row["lost"]:  # its entry names no file, which no bundle may have
+        entry = row["entry"]
+        io = ComponentSpec.from_json(entry["io"])
+        return lost_artifact(folder, Backend(entry["backend"]), Precision(entry["precision"]), io, row["lost"], row["form"])
+    return Artifact(folder, ArtifactEntry.from_json(row["entry"]), row["facts"], row["form"])

@@ -18,15 +18,14 @@ from edgegen.prediction import predictor
 from edgegen.quantize.gate import Candidate, Decision, Floors, decide
 from edgegen.recipe import Choice, Effort
 from edgegen.spec import Backend, Precision
-from edgegen.support import NEEDS, missing_modules
-from edgegen.trial import Crash, Job, run_all, time_all
+from edgegen.support import NEEDS, missing_modules, require_offered
+from edgegen.trial import Building, Crash, Job, build_litert, run_all, time_all
 from edgegen.verify import Case, Verification, assess, make_cases, runs_here
 
 if TYPE_CHECKING:
     from edgegen.data import Inputs
     from edgegen.export.openvino import OpenVinoSettings
     from edgegen.export.openvino_int8 import Int8Search
-    from edgegen.export.tflite import LitertSettings
     from edgegen.generator import Generator
     from edgegen.progress import Progress
     from edgegen.ranges import LearnedRange
@@ -99,6 +98,12 @@ def export_candidates(
     backend, config = request.target.backend, request.recipe.export
     precisions = tuple(Precision(p) for p in config.precisions) or request.target.precisions
     calibration = inputs.calibration()
+    if backend is Backend.LITERT:  # in a child: three packages of native code, and their memory goes back with it
+        require_offered(backend, precisions)
+        what = Building(student, precisions, tuple(calibration), tuple(learned), litert_settings(request.effort))
+        made = build_litert(what, folder / backend.value)
+        require_taken(made, tables_of(request.target))
+        return made
     lowered = lower(student, backend)
     facts: dict[str, Any] = {}
     if backend is Backend.OPENVINO:
@@ -108,10 +113,6 @@ def export_candidates(
         from edgegen.export.openvino import export_openvino
 
         made = export_openvino(lowered, precisions, samples, folder / backend.value, _openvino_settings(request))
-    elif backend is Backend.LITERT:
-        from edgegen.export.tflite import export_litert
-
-        made = export_litert(lowered, precisions, samples, folder / backend.value, learned, litert_settings(request.effort))
     else:
         made = export(lowered, backend, precisions, samples, folder / backend.value, learned)
     require_taken(made, tables_of(request.target))
@@ -143,17 +144,13 @@ def int8_search(effort: Effort) -> Int8Search:
             return Int8Search(("mixed", "performance"), evaluations=120, judges=4, forms=14)
 
 
-def litert_settings(effort: Effort) -> LitertSettings:
-    """Return which forms of int8 for LiteRT are candidates, and how many single ranges are tried."""
-    from edgegen.export.tflite import Int8Form, LitertSettings
+def litert_settings(effort: Effort) -> dict[str, Any]:
+    """Return the settings of the LiteRT export: which forms of int8 are candidates, and how many single ranges are tried."""
+    from edgegen.export.tflite import Int8Form
 
-    match effort:
-        case Effort.QUICK:
-            return LitertSettings()
-        case Effort.BALANCED:
-            return LitertSettings(tuple(Int8Form), most_tries=8)
-        case Effort.THOROUGH:
-            return LitertSettings(tuple(Int8Form), most_tries=32)
+    tries = {Effort.QUICK: 0, Effort.BALANCED: 8, Effort.THOROUGH: 32}[effort]
+    forms = [Int8Form.STATIC] if effort is Effort.QUICK else list(Int8Form)
+    return {"forms": [form.value for form in forms], "most_tries": tries}
 
 
 def _openvino_form(request: Request, student: Generator, calibration: list[Any], trial: Path) -> tuple[Generator, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Candidates tried in child processes: a run-time that dies takes its own candidate with it and no other.
+"""Candidates built and tried in child processes: a converter or run-time that dies takes its own candidate with it and no other.
 
 All candidates of a run share a child, one after the other and, for times, in turn; when it dies, the one it was at is lost and a
 new child goes on with the rest.
@@ -19,8 +19,13 @@ from typing import Any
 import numpy as np
 
 import edgegen
+from edgegen.artifact import Artifact, load_artifacts
+from edgegen.errors import ExportError, MissingExtraError
+from edgegen.generator import Generator, save_generator
 from edgegen.pictures import Arrays
+from edgegen.ranges import LearnedRange
 from edgegen.runtime.manifest import ArtifactEntry
+from edgegen.spec import Precision
 
 _TAIL = 300
 
@@ -47,6 +52,61 @@ class Job:
     folder: Path
     entry: ArtifactEntry
     inputs: tuple[Arrays, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Building:
+    """What LiteRT candidates are built of: the student as it is stored, inputs in its layout, and what is asked for.
+
+    `settings` are the keywords of `edgegen.export.tflite.LitertSettings`, forms by value.
+    """
+
+    student: Generator
+    precisions: tuple[Precision, ...]
+    calibration: tuple[Arrays, ...]
+    learned: tuple[LearnedRange, ...]
+    settings: dict[str, Any]
+
+
+def build_litert(what: Building, out_dir: Path) -> list[Artifact]:
+    """Return the LiteRT artifacts in `out_dir`. A candidate whose converter kills its process is `lost`, and no other.
+
+    Raises ExportError if the converter dies before it gets to a candidate, and what it refuses.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder, lost = Path(name), dict[str, str]()
+        _write_building(folder, what, out_dir)
+        while True:
+            events, death = _child(folder, [0], {"task": "build", "lost": lost}, lambda: None)
+            refused = next((e for e in events if e["event"] == "failed"), None)
+            if refused is not None:
+                kind = {c.__name__: c for c in (ExportError, MissingExtraError)}[refused["kind"]]
+                raise kind(refused["why"], hint=refused["hint"])
+            if death is None:
+                made = load_artifacts(out_dir)
+                (out_dir / "artifacts.json").unlink()  # the child's answer; whoever keeps artifacts writes their own list
+                return made
+            at = next((e["name"] for e in reversed(events) if e["event"] == "at"), None)
+            if at is None:
+                raise ExportError(
+                    f"LiteRT's converter {death} before any candidate was built", hint="another back end may take it: --backend"
+                )
+            lost[at] = f"its converter {death}"
+
+
+def _write_building(folder: Path, what: Building, out_dir: Path) -> None:
+    (folder / "student").mkdir()
+    save_generator(what.student, folder / "student")
+    np.savez(folder / "inputs-0.npz", *[array for given in what.calibration for array in given])
+    told = {
+        "out": str(out_dir.resolve()),
+        "precisions": [p.value for p in what.precisions],
+        "inputs": len(what.calibration),
+        "learned": [dataclasses.asdict(one) for one in what.learned],
+        "settings": what.settings,
+    }
+    (folder / "jobs.json").write_text(json.dumps([told]))
 
 
 def run_all(jobs: Sequence[Job], done: Callable[[], None] = lambda: None) -> list[Given | Crash]:

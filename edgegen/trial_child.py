@@ -21,11 +21,46 @@ _SECONDS = 30.0  # of timing, about: slow candidates get fewer rounds
 def main(folder: Path, task: dict[str, Any]) -> None:
     """Go through the jobs of the task; every event is a line of JSON."""
     jobs = json.loads((folder / "jobs.json").read_text())
-    if task["task"] == "run":
+    if task["task"] == "build":
+        _build(folder, jobs[0], task["lost"])
+    elif task["task"] == "run":
         for index in task["indexes"]:
             _run(folder, jobs[index], index)
     else:
         _time(folder, {index: jobs[index] for index in task["indexes"]}, task["threads"])
+
+
+def _build(folder: Path, job: dict[str, Any], lost: dict[str, str]) -> None:
+    """Build the LiteRT candidates that are not in `lost`, into the folder that the job names."""
+    from edgegen.artifact import save_artifacts
+    from edgegen.errors import ExportError, MissingExtraError
+    from edgegen.export.tflite import Int8Form, LitertSettings, export_litert
+    from edgegen.generator import load_generator
+    from edgegen.pictures import adapt
+    from edgegen.ranges import LearnedRange
+    from edgegen.rewrite import lower
+    from edgegen.spec import Backend, Precision
+
+    try:
+        student = load_generator(folder / "student")
+        lowered = lower(student, Backend.LITERT)
+        given = [tuple(arrays) for arrays in _inputs(folder, job, 0)] if job["inputs"] else []
+        settings = {**job["settings"], "forms": tuple(Int8Form(form) for form in job["settings"]["forms"])}
+        made = export_litert(
+            lowered,
+            tuple(Precision(p) for p in job["precisions"]),
+            [adapt(item, student.spec, lowered.spec) for item in given],
+            Path(job["out"]),
+            [LearnedRange(**one) for one in job["learned"]],
+            LitertSettings(**settings),
+            begin=lambda name: _tell("at", 0, name=name),
+            lost=lost,
+        )
+    except (ExportError, MissingExtraError) as problem:
+        _tell("failed", 0, kind=type(problem).__name__, why=problem.message, hint=problem.hint)
+        return
+    save_artifacts(made, Path(job["out"]))
+    _tell("done", 0)
 
 
 def _run(folder: Path, job: dict[str, Any], index: int) -> None:

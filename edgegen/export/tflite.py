@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from edgegen.artifact import Artifact, describe_artifact, lost_artifact
@@ -58,25 +59,41 @@ def export_litert(
     out_dir: Path,
     learned: Sequence[LearnedRange] = (),
     settings: LitertSettings = LitertSettings(),
+    *,
+    begin: Callable[[str], None] = lambda name: None,
+    lost: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Artifact]:
     """Write one .tflite per precision and form of int8 into folders below `out_dir`; return the artifacts in the order asked for.
 
-    `calibration` holds inputs in `generator.spec` layout with batch axis 1; only static int8 reads it. Raises
-    ExportError naming the node that LiteRT cannot take, and MissingExtraError without the `tflite` extra.
+    `calibration` holds inputs in `generator.spec` layout with batch axis 1; only static int8 reads it. `begin` is told each
+    candidate's name before it is built; those in `lost` are not built, the reason stands there. Raises ExportError naming the
+    node that LiteRT cannot take, and MissingExtraError without the `tflite` extra.
     """
     io = litert_io(generator.spec)
     float_model = convert(generator)
     samples = [_sample(generator.spec, io, arrays) for arrays in calibration]
+
+    def built(precision: Precision, form: Int8Form, folder: Path, make: Callable[[], Quantised]) -> Artifact:
+        without = lost_artifact(folder, Backend.LITERT, precision, io, "", form.value)
+        if without.name in lost:
+            return dataclasses.replace(without, lost=lost[without.name])
+        begin(without.name)
+        return _written(make(), precision, form, io, folder)
+
+    def quantized(precision: Precision) -> Quantised:
+        return quantize(float_model, precision, samples, signature=SIGNATURE, learned=learned, most_tries=settings.most_tries)
+
     artifacts = []
     for precision in precisions:
-        made = quantize(float_model, precision, samples, signature=SIGNATURE, learned=learned, most_tries=settings.most_tries)
-        artifacts.append(_written(made, precision, Int8Form.STATIC, io, out_dir / precision.value))
-        if precision is Precision.INT8 and Int8Form.QDQ in settings.forms and "estimator" in made.facts:  # a static layer
-            way, folder = Estimator(made.facts["estimator"]), out_dir / f"{precision.value}-qdq"
+        first = built(precision, Int8Form.STATIC, out_dir / precision.value, lambda p=precision: quantized(p))
+        artifacts.append(first)
+        has_static = first.lost or "estimator" in first.facts
+        if precision is Precision.INT8 and Int8Form.QDQ in settings.forms and has_static:
+            way, folder = Estimator(first.facts.get("estimator", Estimator.MIN_MAX)), out_dir / f"{precision.value}-qdq"
             try:
                 _require_small(generator, settings.most_qdq_parameters)
                 artifacts.append(
-                    _written(_in_qdq_form(generator, calibration, way, learned), precision, Int8Form.QDQ, io, folder)
+                    built(precision, Int8Form.QDQ, folder, lambda w=way: _in_qdq_form(generator, calibration, w, learned))
                 )
             except ExportError as refused:  # the file without Q/DQ was written: one candidate less
                 artifacts.append(lost_artifact(folder, Backend.LITERT, precision, io, refused.message, Int8Form.QDQ.value))

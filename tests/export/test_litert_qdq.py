@@ -8,6 +8,7 @@ import torch
 from small_generators import SuperResolver, generator_of, samples
 from torch import nn
 
+from edgegen.artifact import load_artifacts, save_artifacts
 from edgegen.candidates import judge, torch_call
 from edgegen.export.litert_qdq import RoundedTensor, with_qdq
 from edgegen.export.tflite import Int8Form, LitertSettings, export_litert
@@ -78,6 +79,8 @@ def test_a_generator_too_large_to_convert_with_qdq_loses_that_candidate_with_the
     made = export_litert(lower(generator, Backend.LITERT), (Precision.F32, Precision.INT8), given, tmp_path, settings=settings)
     assert [a.name for a in made if a.lost] == ["litert/int8 (Q/DQ)"]
     assert made[2].lost.startswith("not tried: 3,") and not made[2].folder.exists()
+    save_artifacts(made, tmp_path)
+    assert load_artifacts(tmp_path) == made
     request = Request(tmp_path / "x.pt", load_target("host"), Budget(), load_recipe("export-only"), tmp_path / "out")
     cases = make_cases(given, generator.spec, torch_call(generator), torch_call(generator))
     judged = judge(request, made, generator, cases, Silent())
