@@ -9,6 +9,7 @@ import pytest
 import small_bundles
 
 from edgegen.bench import BenchPlan, bench, measure_bundle
+from edgegen.bench.record_sensors import CoolStart
 from edgegen.bundle import pack_bundle, write_bundle
 from edgegen.errors import BundleError
 from edgegen.spec import Backend
@@ -28,6 +29,17 @@ def test_a_measurement_tells_what_ran_where_and_how_long(small: small_bundles.Sm
     assert record.memory.vm_hwm_bytes > record.memory.vm_hwm_at_start_bytes > 0
     assert record.deadline is not None and record.deadline.budget_ms == 33.0
     assert record.method.profile == "short"
+
+
+def test_each_process_waits_for_a_cool_device_and_the_record_says_how_long(bundle: Path, tmp_path: Path) -> None:
+    zone = tmp_path / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "type").write_text("soc\n")
+    (zone / "temp").write_text("41500\n")
+    plan = dataclasses.replace(SHORT, min_runs=2, min_seconds=0.0, processes=2, cold_processes=0, cool_wait_s=1.0)
+    found = measure_bundle(bundle, dataclasses.replace(plan, sensor_root=str(tmp_path))).method.cool_start
+    assert found == CoolStart(waited_s=(0.0, 0.0), above_rest_c=0.0, reached=True)
+    assert measure_bundle(bundle, plan).method.cool_start is None or Path("/sys/class/thermal/thermal_zone0").exists()
 
 
 def test_the_record_is_plain_json_for_the_pipeline(bundle: Path) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from edgegen.generator import Generator, StageRecord
 from edgegen.graph import trace
-from edgegen.plan.compared import prediction_rows
+from edgegen.plan.compared import foretold_latency, prediction_rows
 from edgegen.plan.machine import busy_sentence
 from edgegen.report.model import PredictionRow
 from edgegen.spec import ComponentSpec, Kind, Layout, TensorSpec
@@ -56,6 +56,24 @@ def test_a_predicted_latency_is_no_measurement_and_has_no_error(tmp_path: Path) 
     predicted = {**INT8, "latency_label": "predicted", "chosen": True}
     found = rows(tmp_path, student(3.8), predicted, target="intel-n100")["latency"]
     assert (found.error, found.measured) == (None, "–")
+
+
+def foretold(folder: Path, cut: Generator, judged: dict, target: str = "host") -> object:
+    pipeline_runs.write_recipe(folder)
+    (folder / "faces.pt").write_bytes(b"weights")
+    return foretold_latency(dataclasses.replace(ask(folder), target=load_target(target)), cut, [judged])
+
+
+def test_a_bundle_tells_whoever_measures_it_what_was_foretold_of_what_ships(tmp_path: Path) -> None:
+    shipped = {**INT8, "name": "openvino/int8", "chosen": True}
+    predicted = {**shipped, "latency_label": "predicted"}
+    told = {"artifact": "openvino/int8", "latency_ms": 4.0, "label": "predicted"}
+    assert foretold(tmp_path, student(3.8), predicted, "intel-n100") == told
+    told = {"artifact": "openvino/int8", "latency_ms": 3.8, "label": "measured"}  # layers measured here and added up
+    assert foretold(tmp_path, student(3.8), shipped) == told
+    assert foretold(tmp_path, student(3.8), {**shipped, **F32}) is None  # pruning estimated int8
+    assert foretold(tmp_path, student(), shipped) is None
+    assert foretold(tmp_path, student(), {**predicted, "latency_ms": None}, "intel-n100") is None
 
 
 def test_an_uncut_student_was_foretold_nothing_of_its_latency_but_its_size(tmp_path: Path) -> None:
