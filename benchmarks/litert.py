@@ -52,7 +52,8 @@ NAMES = ("unet", "resnet", *FILES)
 READING = (
     "The gate here drops what loses more than 0.01 SSIM, floats below 40 dB, and what is slower than a higher precision. "
     '"Q/DQ" is int8 made by the converter from Q/DQ nodes, "int8" by ai-edge-quantizer; "runtime filters" counts convolutions '
-    "whose weights are computed. Files with InstanceNorm have no int8-full form."
+    "whose weights are computed. Files with InstanceNorm have no int8-full form; where every layer "
+    "lies in front of a norm or gives the picture, none is static, and there is no Q/DQ form either (resnet, style)."
 )
 ALL = (Precision.F32, Precision.F16, Precision.INT8_DYNAMIC, Precision.INT8, Precision.INT8_FULL)
 
