@@ -137,11 +137,11 @@ def int8_search(effort: Effort) -> Int8Search:
 
     match effort:
         case Effort.QUICK:
-            return Int8Search(("mixed",), evaluations=8, judges=1, forms=2)
+            return Int8Search(("mixed",), ("mean", "min-max"), evaluations=8, judges=1, forms=2)
         case Effort.BALANCED:
-            return Int8Search(("mixed", "performance"), evaluations=40, judges=2, forms=9)
+            return Int8Search(("mixed", "performance"), ("mean", "min-max"), evaluations=40, judges=2, forms=9)
         case Effort.THOROUGH:
-            return Int8Search(("mixed", "performance"), evaluations=120, judges=4, forms=14)
+            return Int8Search(("mixed", "performance"), ("mean", "min-max", "median"), evaluations=120, judges=4, forms=14)
 
 
 def litert_settings(effort: Effort) -> dict[str, Any]:

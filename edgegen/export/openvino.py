@@ -114,7 +114,7 @@ def _checked(found: list[Int8Form], name: str, arithmetic: str, settings: OpenVi
     made, names = [], set()
     for form in found:
         label = f"{len(form.kept_float)} float" if form.kept_float else form.preset if made else ""
-        facts: dict[str, Any] = {"preset": form.preset, "kept_float": list(form.kept_float)}
+        facts: dict[str, Any] = {"preset": form.preset, "ranges": form.ranges, "kept_float": list(form.kept_float)}
         if form.psnr_db is not None:
             facts["calibration_psnr_db"] = round(form.psnr_db, 2)
         if settings.device == "CPU":

@@ -33,11 +33,14 @@ _FASTER = 0.97  # a difference of 3 % is more than noise
 
 @dataclasses.dataclass(frozen=True)
 class Int8Search:
-    """How much may be tried. `evaluations` graphs tell what operations cost the picture (0: none are left in float), judged on
+    """How much may be tried. Each preset keeps those of the `ranges` of activations that show the best picture. `evaluations`
+    graphs tell what operations cost the picture (0: none are left in float, and the first of `ranges` is taken), judged on
     `judges` of the calibration inputs; `forms` candidates with operations in float are made beside the fully quantised ones.
-    `arithmetic` is what those operations compute in: "f32", or "bf16" on processors that have it."""
+    `arithmetic` is what those operations compute in: "f32", or "bf16" on processors that have it.
+    """
 
     presets: tuple[str, ...] = ("mixed",)
+    ranges: tuple[str, ...] = ("mean",)
     evaluations: int = 0
     judges: int = 2
     forms: int = 0
@@ -51,23 +54,30 @@ class Int8Form:
 
     graph: Any
     preset: str
+    ranges: str
     kept_float: tuple[str, ...] = ()
     psnr_db: float | None = None
 
 
-def quantise(graph: Any, calibration: Sequence[Arrays], *, preset: str, float_types: Sequence[str] = ()) -> Any:
-    """Return an int8 copy of `graph`: NNCF, min-max ranges over all of `calibration`, operations of `float_types` left alone.
+def quantise(
+    graph: Any, calibration: Sequence[Arrays], *, preset: str, ranges: str | None = None, float_types: Sequence[str] = ()
+) -> Any:
+    """Return an int8 copy of `graph`, quantised by NNCF over all of `calibration`, operations of `float_types` left alone.
 
     `preset` is NNCF's: "performance", its default, has symmetric activations, "mixed" asymmetric ones where they are not all
-    positive.
+    positive. `ranges` is where activations are cut off: the "mean" or the "median" over the samples of their least and largest
+    values, or "min-max" of them all; None: as NNCF would.
     """
     import nncf
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Ranges
 
     if not calibration:
         raise ExportError("int8 needs calibration inputs and there are none", hint="give --data")
     logging.getLogger("nncf").setLevel(logging.ERROR)
     names = [port.get_any_name() for port in graph.inputs]
     data = nncf.Dataset(list(calibration), lambda item: dict(zip(names, item, strict=True)))
+    known = {"mean": Ranges.MEAN_MINMAX, "median": Ranges.MEDIAN_MINMAX, "min-max": Ranges.MINMAX}
+    advanced = nncf.AdvancedQuantizationParameters(activations_range_estimator_params=known[ranges]) if ranges else None
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars would stand in front of --json
         return nncf.quantize(
             graph.clone(),
@@ -75,6 +85,7 @@ def quantise(graph: Any, calibration: Sequence[Arrays], *, preset: str, float_ty
             preset=nncf.QuantizationPreset(preset),
             subset_size=len(calibration),
             ignored_scope=nncf.IgnoredScope(types=list(float_types), validate=False),
+            advanced_parameters=advanced,
         )
 
 
@@ -83,11 +94,10 @@ def int8_forms(graph: Any, spec: ComponentSpec, calibration: Sequence[Arrays], s
 
     Where full int8 shows what the float graph shows (45 dB on some calibration inputs), nothing is left in float.
     """
-    full = [Int8Form(quantise(graph, calibration, preset=preset), preset) for preset in search.presets]
-    if not search.evaluations:
+    judge = Judge(graph, spec, calibration[: search.judges]) if search.evaluations else None
+    full = [_quantised(graph, calibration, preset, search, judge) for preset in search.presets]
+    if judge is None:
         return full
-    judge = Judge(graph, spec, calibration[: search.judges])
-    full = [dataclasses.replace(form, psnr_db=decibels(judge.error(form.graph, search.arithmetic))) for form in full]
     full = _worth_keeping(full, search.arithmetic)
     best = full[0]
     operations = int8_operations(best.graph)
@@ -103,8 +113,19 @@ def int8_forms(graph: Any, spec: ComponentSpec, calibration: Sequence[Arrays], s
     costs = [sum(max(least_s, _cost(name, int8, floats)) for name in group) for group in groups]
     for kept in _cuts(groups, errors, costs, _Limits(int8_s, float_s, search.forms)):
         form = with_float(best.graph, graph, kept)
-        full.append(Int8Form(form, best.preset, kept, decibels(judge.error(form, search.arithmetic))))
+        full.append(Int8Form(form, best.preset, best.ranges, kept, decibels(judge.error(form, search.arithmetic))))
     return full
+
+
+def _quantised(graph: Any, calibration: Sequence[Arrays], preset: str, search: Int8Search, judge: Judge | None) -> Int8Form:
+    """Return the fully quantised form with those of the ranges that show the best picture; they do not change its speed."""
+    forms = [
+        Int8Form(quantise(graph, calibration, preset=preset, ranges=r), preset, r) for r in search.ranges[: None if judge else 1]
+    ]
+    if judge is None:
+        return forms[0]
+    judged = [dataclasses.replace(form, psnr_db=decibels(judge.error(form.graph, search.arithmetic))) for form in forms]
+    return max(judged, key=lambda form: form.psnr_db or 0.0)
 
 
 def _worth_keeping(full: list[Int8Form], arithmetic: str) -> list[Int8Form]:

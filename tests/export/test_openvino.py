@@ -13,7 +13,7 @@ from edgegen.artifact import Artifact
 from edgegen.errors import ExportError
 from edgegen.export.openvino import OpenVinoSettings, convert, export_openvino
 from edgegen.export.openvino_graph import int8_operations, with_float, with_planar_norms
-from edgegen.export.openvino_int8 import Int8Search, quantise
+from edgegen.export.openvino_int8 import Int8Search, int8_forms, quantise
 from edgegen.export.openvino_judge import Judge, compiled, decibels
 from edgegen.generator import Generator
 from edgegen.runtime.runners import open_runner
@@ -112,6 +112,17 @@ def test_a_generator_that_int8_does_not_hurt_is_not_searched(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("preset", ["mixed", "performance"])
+def test_of_the_ranges_those_with_the_better_picture_are_kept(style: Generator, graphs: tuple[Any, Any], preset: str) -> None:
+    given = samples(style, 8, seed=1)
+    search = Int8Search((preset,), ("mean", "min-max"), evaluations=1, judges=8)
+    kept = int8_forms(graphs[0], style.spec, given, search)[0]
+    judge = Judge(graphs[0], style.spec, given)
+    db = {r: decibels(judge.error(quantise(graphs[0], given, preset=preset, ranges=r))) for r in search.ranges}
+    assert kept.ranges == max(db, key=db.__getitem__)
+    assert abs(db["mean"] - db["min-max"]) > 0.1  # or there was nothing to choose
+
+
 def test_operations_put_back_in_float_are_exactly_the_float_ones(style: Generator, graphs: tuple[Any, Any]) -> None:
     graph, quantised = graphs
     operations = int8_operations(quantised)
