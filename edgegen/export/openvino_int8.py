@@ -119,13 +119,15 @@ def int8_forms(graph: Any, spec: ComponentSpec, calibration: Sequence[Arrays], s
 
 def _quantised(graph: Any, calibration: Sequence[Arrays], preset: str, search: Int8Search, judge: Judge | None) -> Int8Form:
     """Return the fully quantised form with those of the ranges that show the best picture; they do not change its speed."""
-    forms = [
-        Int8Form(quantise(graph, calibration, preset=preset, ranges=r), preset, r) for r in search.ranges[: None if judge else 1]
-    ]
-    if judge is None:
-        return forms[0]
-    judged = [dataclasses.replace(form, psnr_db=decibels(judge.error(form.graph, search.arithmetic))) for form in forms]
-    return max(judged, key=lambda form: form.psnr_db or 0.0)
+    forms = list[Int8Form]()
+    for ranges in search.ranges:
+        form = Int8Form(quantise(graph, calibration, preset=preset, ranges=ranges), preset, ranges)
+        if judge is None:
+            return form
+        forms.append(dataclasses.replace(form, psnr_db=decibels(judge.error(form.graph, search.arithmetic))))
+        if (forms[-1].psnr_db or 0.0) >= _MOST_DB:
+            break
+    return max(forms, key=lambda form: form.psnr_db or 0.0)
 
 
 def _worth_keeping(full: list[Int8Form], arithmetic: str) -> list[Int8Form]:
