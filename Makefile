@@ -41,8 +41,9 @@ check: $(STAMP)
 wheel-check: $(STAMP)
 	rm -rf dist build/wheel-venv
 	$(PY) -m build --wheel --outdir dist .
-	python3 -m venv --system-site-packages build/wheel-venv
-	build/wheel-venv/bin/python -m pip install --quiet --no-deps dist/*.whl typer rich click shellingham annotated-doc typing-extensions
+	python3 -m venv build/wheel-venv
+	build/wheel-venv/bin/python -m pip install --quiet typer rich
+	build/wheel-venv/bin/python -m pip install --quiet --no-deps dist/*.whl
 	cd build && wheel-venv/bin/edgegen targets && wheel-venv/bin/edgegen cp recipes/balanced wheel-venv/copied.toml
 
 bench: $(STAMP)
