@@ -81,7 +81,8 @@ def test_one_command_measures_this_machine_and_a_board_in_one_table_and_one_page
 def test_layers_are_measured_on_a_board_and_marked_as_emulated(debian12: VirtualBoard, tmp_path: Path) -> None:
     transport = open_transport(parse_address(debian12.url))
     grid = Grid(channels=(8,), sides=())  # the linear layer alone: compiling a convolution takes the emulator seconds
-    settings = {"precision": Precision.INT8, "threads": 1, "grid": grid, "progress": Silent()}
+    # in float: OpenVINO's int8 kernel of the linear layer mostly aborts under the emulator
+    settings = {"precision": Precision.F32, "threads": 1, "grid": grid, "progress": Silent()}
     table = measure_board_grid(transport, "raspberry-pi-5", tmp_path, **settings)
     transport.close()
     facts = table.facts()
