@@ -5,7 +5,7 @@
 
 `unet` (pix2pix, 54 M parameters, 256x256) and `resnet` (CycleGAN, 9 blocks, 128x128) have seeded random weights with settled
 norms: no trained ones are at hand. `style` runs at 128x128. Latency is processor time of one thread, the candidates of a
-generator in turn, median of 30. PSNR is against torch on four inputs that no range was set by. What was measured stays in
+generator in turn, median of 30 or more. PSNR is against torch on four inputs that no range was set by. What was measured stays in
 --out; the table of all of it goes to docs/results/litert.md.
 """
 

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 4096
+ENOUGH_DB = 45.0  # 8-bit pictures: one level of error everywhere is about 48 dB; more buys nothing that can be seen
+WORTH_A_RANGE_DB = 0.02  # what pictures must gain by another range of one tensor
 _PERCENT = 99.99
 _CUTS = np.linspace(0.1, 1.0, 91)
 _ENTROPY_CUTS = np.linspace(0.3, 1.0, 57)

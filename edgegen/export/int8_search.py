@@ -11,7 +11,7 @@ from edgegen.errors import ExportError
 from edgegen.export.onnx_graph import constants, makers
 from edgegen.export.onnx_ranges import histograms, outputs, psnr_db
 from edgegen.export.qdq import LEVELS, WEIGHTED, insert_qdq, quantizable, quantized_edges
-from edgegen.ranges import Estimator, LearnedRange, estimate_range, picture_driven, weight_digest
+from edgegen.ranges import ENOUGH_DB, WORTH_A_RANGE_DB, Estimator, LearnedRange, estimate_range, picture_driven, weight_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 _PICTURE_DRIVEN = "picture-driven"
 _JUDGES = 8
 _MOST_TRIES = 24  # of single ranges: a network of 16 layers took 40 s of one core with 100, and gained 0.1 dB more
-_WORTH_A_RANGE_DB = 0.02
 _WORTH_DB = 1.0
-_ENOUGH_DB = 45.0  # 8-bit pictures: one level of error everywhere is about 48 dB; more buys nothing that can be seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +70,7 @@ def choose_int8(
     judged = {name: judge(name, nodes, bounds) for name, bounds in options.items()}
     ranges = max(judged, key=lambda name: judged[name][0])
     (best, made), bounds = judged[ranges], options[ranges]
-    if best < _ENOUGH_DB:
+    if best < ENOUGH_DB:
         found = _picture_driven(options, lambda tensors: judge(_PICTURE_DRIVEN, nodes, tensors)[0])
         level, candidate = judge(_PICTURE_DRIVEN, nodes, found)
         if level > best:
@@ -80,7 +78,7 @@ def choose_int8(
     kept: list[str] = []
     for label, group in _doubtful(model, nodes).items():
         fewer = [name for name in nodes if name not in {*kept, *group}]
-        if best >= _ENOUGH_DB or not fewer or set(group) <= set(kept):
+        if best >= ENOUGH_DB or not fewer or set(group) <= set(kept):
             continue
         level, candidate = judge(f"{ranges}, {label} in float", fewer, bounds)
         if level > best + _WORTH_DB:
@@ -121,7 +119,7 @@ def _picture_driven(
         ways,
         lambda ranges: judge({name: high for name, (_, high) in ranges.items()}),
         most_tries=len(ways) + _MOST_TRIES,
-        worth=_WORTH_A_RANGE_DB,
+        worth=WORTH_A_RANGE_DB,
     )
     return {name: high for name, (_, high) in chosen.items()}
 

@@ -9,12 +9,20 @@ from typing import Any
 import numpy as np
 
 from edgegen.export.onnx_ranges import psnr_db
-from edgegen.ranges import Estimator, Histogram, Range, estimate_range, histogram, merged, picture_driven
+from edgegen.ranges import (
+    ENOUGH_DB,
+    WORTH_A_RANGE_DB,
+    Estimator,
+    Histogram,
+    Range,
+    estimate_range,
+    histogram,
+    merged,
+    picture_driven,
+)
 
 _PICTURE_DRIVEN = "picture-driven"
 _JUDGES = 4
-_WORTH_A_RANGE_DB = 0.02
-_ENOUGH_DB = 45.0  # 8-bit pictures: one level of error everywhere is about 48 dB; more buys nothing that can be seen
 
 Samples = Sequence[dict[str, np.ndarray]]
 Qsvs = Mapping[str, Any]
@@ -62,13 +70,13 @@ def choose_ranges(
         return level
 
     levels = {name: judge(name, ranges) for name, ranges in ways.items()}
-    if best[0].psnr_db < _ENOUGH_DB and most_tries:
+    if best[0].psnr_db < ENOUGH_DB and most_tries:
         known = {id(ways[name]): level for name, level in levels.items()}
         picture_driven(
             list(ways.values()),
             lambda ranges: known[id(ranges)] if id(ranges) in known else judge(_PICTURE_DRIVEN, ranges),
             most_tries=len(ways) + most_tries,
-            worth=_WORTH_A_RANGE_DB,
+            worth=WORTH_A_RANGE_DB,
         )
     return best[0]
 

@@ -151,7 +151,9 @@ def _float_arithmetic(
 
 def native_arithmetic() -> str:
     """Return what this CPU computes floats in fastest: "bf16" where it has it, else "f32"."""
-    return "bf16" if "BF16" in _capabilities() else "f32"
+    import openvino as ov
+
+    return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
 def _fastest(graph: Any, arithmetics: tuple[str, ...]) -> str:
@@ -159,12 +161,6 @@ def _fastest(graph: Any, arithmetics: tuple[str, ...]) -> str:
     seconds = fastest_seconds([Timed(graph, cold=False, arithmetic=name) for name in arithmetics], threads=1)
     best = min(range(len(seconds)), key=seconds.__getitem__)
     return arithmetics[best if seconds[best] < seconds[0] * _FASTER else 0]
-
-
-def _capabilities() -> list[str]:
-    import openvino as ov
-
-    return [str(name) for name in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
 
 
 def convert(generator: Generator) -> Any:

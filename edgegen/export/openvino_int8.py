@@ -20,9 +20,9 @@ from edgegen.export.openvino_graph import int8_operations, with_float
 from edgegen.export.openvino_judge import Judge, LayerRun, decibels, layer_runs
 from edgegen.latency.clock import Timed, fastest_seconds
 from edgegen.pictures import Arrays
+from edgegen.ranges import ENOUGH_DB
 from edgegen.spec import ComponentSpec
 
-_ENOUGH_DB = 45.0  # 8-bit pictures: one level of error everywhere is about 48 dB; more buys nothing that can be seen
 _MOST_DB = 50.0
 _POOR_DB = 36.0  # below, the gate hardly ever keeps a picture
 _LEAST_S, _LEAST_SHARE = 3e-6, 0.002  # what float costs at least: the conversions around it, which no profile attributes
@@ -101,7 +101,7 @@ def int8_forms(graph: Any, spec: ComponentSpec, calibration: Sequence[Arrays], s
     full = _worth_keeping(full, search.arithmetic)
     best = full[0]
     operations = int8_operations(best.graph)
-    if not operations or (best.psnr_db or 0.0) >= _ENOUGH_DB:
+    if not operations or (best.psnr_db or 0.0) >= ENOUGH_DB:
         return full
     groups = _groups(operations, search.evaluations)
     errors = [judge.error(with_float(best.graph, graph, set(operations) - set(group))) for group in groups]
