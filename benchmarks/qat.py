@@ -112,13 +112,13 @@ def _exported_db(student, backend, calibration, held_out, reference, folder: Pat
     from edgegen.export import export
     from edgegen.pictures import adapt, unit_picture
     from edgegen.quality.metrics import psnr_db
-    from edgegen.rewrite import lower
+    from edgegen.rewrite import lower_for_int8
     from edgegen.runtime.runners import open_runner
     from edgegen.spec import Precision
 
-    lowered = lower(student, backend)
+    lowered = lower_for_int8(student, backend)
     samples = [adapt(item, student.spec, lowered.spec) for item in calibration]
-    (artifact,) = export(lowered, backend, (Precision.INT8,), samples, folder, ranges)
+    artifact, *_ = export(lowered, backend, (Precision.INT8,), samples, folder, ranges)
     runner = open_runner(artifact.folder, artifact.entry, 1)
     try:
         given = [runner.run(list(adapt(item, student.spec, artifact.entry.io)))[0] for item in held_out]

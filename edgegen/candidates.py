@@ -113,6 +113,12 @@ def export_candidates(
         from edgegen.export.openvino import export_openvino
 
         made = export_openvino(lowered, precisions, samples, folder / backend.value, _openvino_settings(request))
+    elif backend is Backend.ONNXRUNTIME:
+        from edgegen.export.onnxruntime import export_onnxruntime
+        from edgegen.rewrite import lower_for_int8
+
+        sub_pixel = lower_for_int8(student, backend) if "ConvTranspose2d" in _kinds(lowered) else None
+        made = export_onnxruntime(lowered, precisions, samples, folder / backend.value, learned, sub_pixel)
     else:
         made = export(lowered, backend, precisions, samples, folder / backend.value, learned)
     require_taken(made, tables_of(request.target))

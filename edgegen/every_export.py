@@ -13,6 +13,7 @@ import numpy as np
 from edgegen.candidates import time_artifacts, torch_call
 from edgegen.errors import ExportError
 from edgegen.pictures import adapt, unit_picture
+from edgegen.spec import Precision
 from edgegen.support import EXPORTS, Export, Status, missing_modules, status_on
 
 if TYPE_CHECKING:
@@ -93,11 +94,11 @@ def _why_not(row: Export) -> str:
 
 def _export(generator: Generator, row: Export, calibration: list[tuple[np.ndarray, ...]], folder: Path) -> Artifact:
     from edgegen.export import export
-    from edgegen.rewrite import lower
+    from edgegen.rewrite import lower, lower_for_int8
 
-    lowered = lower(generator, row.backend)
+    lowered = (lower_for_int8 if row.precision is Precision.INT8 else lower)(generator, row.backend)
     samples = [adapt(item, generator.spec, lowered.spec) for item in calibration]
-    (made,) = export(lowered, row.backend, (row.precision,), samples, folder / row.backend.value)
+    made, *_ = export(lowered, row.backend, (row.precision,), samples, folder / row.backend.value)  # of several forms the first
     return made
 
 

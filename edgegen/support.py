@@ -86,7 +86,7 @@ EXPORTS: tuple[Export, ...] = (
     _refused(Backend.TENSORRT, Precision.INT8_FULL, "TensorRT keeps norms and activations in float16", "use int8"),
     _runs(Backend.ONNXRUNTIME, Precision.F32, "ONNX in float32"),
     _runs(Backend.ONNXRUNTIME, Precision.F16, "ONNX in float16 with casts: half the size; CPUs compute it in float32"),
-    _runs(Backend.ONNXRUNTIME, Precision.INT8, "ONNX with int8 Q/DQ nodes"),
+    _runs(Backend.ONNXRUNTIME, Precision.INT8, "ONNX with int8 Q/DQ nodes from onnxruntime's own quantiser"),
     _refused(
         Backend.ONNXRUNTIME, Precision.INT8_DYNAMIC, "onnxruntime has no dynamic int8 for transposed convolutions", "use int8"
     ),

@@ -11,7 +11,16 @@ from edgegen.errors import ExportError
 from edgegen.export.onnx_graph import constants, makers
 from edgegen.export.onnx_ranges import histograms, outputs, psnr_db
 from edgegen.export.qdq import LEVELS, WEIGHTED, insert_qdq, quantizable, quantized_edges
-from edgegen.ranges import ENOUGH_DB, WORTH_A_RANGE_DB, Estimator, LearnedRange, estimate_range, picture_driven, weight_digest
+from edgegen.ranges import (
+    ENOUGH_DB,
+    WORTH_A_RANGE_DB,
+    Estimator,
+    LearnedRange,
+    Range,
+    estimate_range,
+    picture_driven,
+    weight_digest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +30,7 @@ if TYPE_CHECKING:
 _PICTURE_DRIVEN = "picture-driven"
 _JUDGES = 8
 _MOST_TRIES = 24  # of single ranges: a network of 16 layers took 40 s of one core with 100, and gained 0.1 dB more
-_WORTH_DB = 1.0
+WORTH_DB = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +75,9 @@ def choose_int8(
 
     options = _bounds(model, nodes, peaks, samples)
     if learned:
-        options["learned"] = options[Estimator.MIN_MAX.value] | _learned_bounds(model, nodes, learned)
+        options["learned"] = options[Estimator.MIN_MAX.value] | {
+            name: max(-low, high) for name, (low, high) in learned_ranges(model, nodes, learned).items()
+        }
     judged = {name: judge(name, nodes, bounds) for name, bounds in options.items()}
     ranges = max(judged, key=lambda name: judged[name][0])
     (best, made), bounds = judged[ranges], options[ranges]
@@ -81,7 +92,7 @@ def choose_int8(
         if best >= ENOUGH_DB or not fewer or set(group) <= set(kept):
             continue
         level, candidate = judge(f"{ranges}, {label} in float", fewer, bounds)
-        if level > best + _WORTH_DB:
+        if level > best + WORTH_DB:
             best, made = level, candidate
             kept.extend(name for name in group if name not in kept)
     return Int8Choice(made, ranges, best, tuple(name for name in nodes if name not in kept), tuple(kept), tried)
@@ -99,43 +110,49 @@ def _bounds(
     }
 
 
-def _learned_bounds(model: onnx.ModelProto, nodes: list[str], learned: Sequence[LearnedRange]) -> dict[str, float]:
-    """Return the learned bounds of the tensors that `nodes` read, found by the weights of the layers."""
-    by_weight = {one.weight_digest: max(-one.low, one.high) for one in learned}
-    values, bounds = constants(model), dict[str, float]()
+def learned_ranges(model: onnx.ModelProto, nodes: list[str], learned: Sequence[LearnedRange]) -> dict[str, Range]:
+    """Return the learned ranges of the tensors that `nodes` read, found by the weights of the layers."""
+    by_weight = {one.weight_digest: one for one in learned}
+    values, found = constants(model), dict[str, Range]()
     for node in (node for node in model.graph.node if node.name in set(nodes)):
-        bound = by_weight.get(weight_digest(values[node.input[1]]))
-        if bound is not None:
-            bounds[node.input[0]] = max(bound, bounds.get(node.input[0], 0.0))
-    return bounds
+        one = by_weight.get(weight_digest(values[node.input[1]]))
+        if one is not None:
+            low, high = found.get(node.input[0], (0.0, 0.0))
+            found[node.input[0]] = min(one.low, low), max(one.high, high)
+    return found
 
 
 def _picture_driven(
     options: Mapping[str, Mapping[str, float]], judge: Callable[[Mapping[str, float]], float]
 ) -> dict[str, float]:
     """Return a bound per tensor, each from the option that harms the picture least."""
-    ways = [{name: (-bound, bound) for name, bound in bounds.items()} for bounds in options.values()]
-    chosen, _, _ = picture_driven(
-        ways,
+    chosen = picture_driven_ranges(
+        [{name: (-bound, bound) for name, bound in bounds.items()} for bounds in options.values()],
         lambda ranges: judge({name: high for name, (_, high) in ranges.items()}),
-        most_tries=len(ways) + _MOST_TRIES,
-        worth=WORTH_A_RANGE_DB,
+        _MOST_TRIES,
     )
     return {name: high for name, (_, high) in chosen.items()}
+
+
+def picture_driven_ranges(
+    ways: Sequence[Mapping[str, Range]], judge: Callable[[Mapping[str, Range]], float], most_tries: int
+) -> dict[str, Range]:
+    """Return a range per tensor, each from the way that harms the picture least; at most `most_tries` single ones are tried."""
+    return picture_driven(ways, judge, most_tries=len(ways) + most_tries, worth=WORTH_A_RANGE_DB)[0]
 
 
 def _doubtful(model: onnx.ModelProto, nodes: list[str]) -> dict[str, list[str]]:
     """Return the groups of layers that int8 hurts most in generators: heads, transposed convolutions, stems."""
     kinds = {node.name: node.op_type for node in model.graph.node}
     groups = {
-        "the last layer": [name for name in _heads(model) if name in nodes],
+        "the last layer": [name for name in heads(model) if name in nodes],
         "ConvTranspose": [name for name in nodes if kinds[name] == "ConvTranspose"],
         "the first layer": nodes[:1],
     }
     return {label: group for label, group in groups.items() if group}
 
 
-def _heads(model: onnx.ModelProto) -> list[str]:
+def heads(model: onnx.ModelProto) -> list[str]:
     """Return the weighted nodes whose result reaches an output through no other weighted node."""
     made_by = makers(model)
     found, waiting, seen = [], [value.name for value in model.graph.output], set()

@@ -48,7 +48,7 @@ def to_onnx(generator: Generator) -> onnx.ModelProto:
                 f"'{tensor.name}' is {tensor.dtype}; the ONNX back ends take and give float32", hint="drop the pixels rewrite"
             )
     input_names, output_names = io_names(generator)
-    with _muted():
+    with muted():
         try:
             program = torch.onnx.export(
                 generator.module, example_inputs(spec), dynamo=True, opset_version=OPSET, input_names=input_names,
@@ -83,8 +83,8 @@ def require_calibration(precision: Precision, calibration: list[tuple[np.ndarray
 
 
 @contextlib.contextmanager
-def _muted() -> Iterator[None]:
-    """Keep the exporter's warnings and log lines (missing torchvision, deprecations inside torch) off the terminal."""
+def muted() -> Iterator[None]:
+    """Keep the tools' warnings and log lines (missing torchvision, deprecations inside torch) off the terminal."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgegen.errors import ExportError
 from edgegen.export.onnx_graph import element_types, to_bytes
-from edgegen.ranges import Histogram, histogram, merged
+from edgegen.ranges import Histogram, Range, histogram, merged
 
 if TYPE_CHECKING:
     import onnx
@@ -41,14 +41,20 @@ def peaks(model: onnx.ModelProto, samples: list[dict[str, np.ndarray]]) -> dict[
 
     Raises ExportError naming a tensor that becomes NaN or infinite.
     """
-    found: dict[str, float] = {}
+    return {name: max(-low, high) for name, (low, high) in extremes(model, samples).items()}
+
+
+def extremes(model: onnx.ModelProto, samples: list[dict[str, np.ndarray]]) -> dict[str, Range]:
+    """Return the least and the greatest value of the same tensors, widened to contain 0; raises like `peaks`."""
+    found: dict[str, Range] = {}
     for name, value in _tensors(model, _float_tensors(model), samples):
-        peak = float(np.abs(value).max(initial=0.0))
-        if not np.isfinite(peak):
+        low, high = float(value.min(initial=0.0)), float(value.max(initial=0.0))
+        if not np.isfinite(high - low):
             raise ExportError(
                 f"tensor '{name}' is not finite on a calibration input", hint="the generator is broken: check it in torch"
             )
-        found[name] = max(found.get(name, 0.0), peak)
+        known = found.get(name, (0.0, 0.0))
+        found[name] = min(known[0], low), max(known[1], high)
     return found
 
 
@@ -56,9 +62,25 @@ def histograms(
     model: onnx.ModelProto, highest: Mapping[str, float], samples: list[dict[str, np.ndarray]]
 ) -> dict[str, Histogram]:
     """Return for every tensor of `highest` (its max |x|) how its |x| spread from 0 to that maximum."""
+    return _spread(model, {name: (0.0, peak) for name, peak in highest.items()}, samples, np.abs)
+
+
+def signed_histograms(
+    model: onnx.ModelProto, ends: Mapping[str, Range], samples: list[dict[str, np.ndarray]]
+) -> dict[str, Histogram]:
+    """Return for every tensor of `ends` (its extremes) how its values spread between them."""
+    return _spread(model, ends, samples, np.asarray)
+
+
+def _spread(
+    model: onnx.ModelProto,
+    ends: Mapping[str, Range],
+    samples: list[dict[str, np.ndarray]],
+    form: Callable[[np.ndarray], np.ndarray],
+) -> dict[str, Histogram]:
     seen: dict[str, Histogram] = {}
-    for name, value in _tensors(model, [name for name, peak in highest.items() if peak > 0], samples):
-        found = histogram(np.abs(value), 0.0, highest[name])
+    for name, value in _tensors(model, [name for name, (low, high) in ends.items() if high > low], samples):
+        found = histogram(form(value), *ends[name])
         seen[name] = merged([seen[name], found]) if name in seen else found
     return seen
 

@@ -25,13 +25,15 @@ class Scheme:
     """How a back end computes in int8.
 
     `symmetric`: activations have zero point 0. `learned`: the back end takes ranges from us, so they are trained; else they
-    follow the extremes of what passes, as its own calibration will. `sums`: the inputs of additions are int8 too.
+    follow the extremes of what passes, as its own calibration will. `sums`: the inputs of additions are int8 too. `results`: so
+    is what weighted layers give.
     """
 
     name: str
     symmetric: bool
     learned: bool
     sums: bool
+    results: bool
 
 
 class FakeActivation(nn.Module):

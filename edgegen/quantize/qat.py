@@ -27,22 +27,25 @@ if TYPE_CHECKING:
 
 _WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 _SUMS = (operator.add, torch.add)
+_RELUS = (torch.relu, nn.functional.relu)
 _PREFIX = "fake_quantiser_"
 
 
 def scheme_of(backend: Backend) -> Scheme:
     """Return how `backend` computes in int8.
 
-    OpenVINO: NNCF's mixed preset, which finds ranges itself. LiteRT: static int8 of convolutions, ranges handed over. TensorRT
-    and onnxruntime: zero point 0, explicit Q/DQ with our ranges.
+    OpenVINO: NNCF's mixed preset, which finds ranges itself. LiteRT: static int8 of convolutions, ranges handed over. TensorRT:
+    zero point 0, explicit Q/DQ with our ranges. onnxruntime: what weighted layers give is int8 too, after a ReLU if one follows.
     """
     match backend:
         case Backend.OPENVINO:
-            return Scheme("openvino", symmetric=False, learned=False, sums=True)
+            return Scheme("openvino", symmetric=False, learned=False, sums=True, results=False)
         case Backend.LITERT:
-            return Scheme("litert", symmetric=False, learned=True, sums=False)
-        case Backend.TENSORRT | Backend.ONNXRUNTIME:
-            return Scheme(backend.value, symmetric=True, learned=True, sums=False)
+            return Scheme("litert", symmetric=False, learned=True, sums=False, results=False)
+        case Backend.TENSORRT:
+            return Scheme("tensorrt", symmetric=True, learned=True, sums=False, results=False)
+        case Backend.ONNXRUNTIME:
+            return Scheme("onnxruntime", symmetric=False, learned=True, sums=False, results=True)
 
 
 def prepare(student: Generator, scheme: Scheme, samples: Sequence[tuple[np.ndarray, ...]]) -> Generator:
@@ -122,10 +125,19 @@ def _quantised(module: fx.GraphModule, scheme: Scheme) -> list[tuple[fx.Node, li
     readers: dict[fx.Node, list[fx.Node]] = {}
     for node in module.graph.nodes:
         is_sum = node.op == "call_function" and node.target in _SUMS and len(node.all_input_nodes) == 2
-        if isinstance(layer_of(module, node), _WEIGHTED) or (scheme.sums and is_sum):
+        weighted = isinstance(layer_of(module, node), _WEIGHTED)
+        if weighted or (scheme.sums and is_sum):
             for source in node.all_input_nodes:
                 readers.setdefault(source, []).append(node)
+        if weighted and scheme.results:
+            users = list(node.users)
+            result = users[0] if len(users) == 1 and _is_relu(module, users[0]) else node
+            readers[result] = list(result.users)
     return [(node, readers[node]) for node in module.graph.nodes if node in readers]
+
+
+def _is_relu(module: fx.GraphModule, node: fx.Node) -> bool:
+    return isinstance(layer_of(module, node), nn.ReLU) or (node.op == "call_function" and node.target in _RELUS)
 
 
 @torch.no_grad()

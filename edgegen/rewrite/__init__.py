@@ -55,6 +55,12 @@ def lower(generator: Generator, backend: Backend) -> Generator:
             return generator.copy()
 
 
+def lower_for_int8(generator: Generator, backend: Backend) -> Generator:
+    """Return what `lower` does, and for onnxruntime without transposed convolutions: it has no int8 kernel for them."""
+    lowered = lower(generator, backend)
+    return lower_conv_transpose(lowered) if backend is Backend.ONNXRUNTIME else lowered
+
+
 def lower_conv_transpose(generator: Generator) -> Generator:
     """Return a copy with every ConvTranspose2d as convolution + depth-to-space, or linear layer on 1x1 inputs. Exact."""
     made = generator.copy()

@@ -31,7 +31,7 @@ def files(artifact: Artifact) -> dict[str, bytes]:
 
 def made(folder: Path, backend: Backend, precision: Precision) -> dict[str, bytes]:
     """Export the small style network as `compress` does."""
-    (artifact,) = export(lower(generator_of(*STYLE), backend), backend, (precision,), [(x,) for x in pictures(4)], folder)
+    artifact, *_ = export(lower(generator_of(*STYLE), backend), backend, (precision,), [(x,) for x in pictures(4)], folder)
     return files(artifact)
 
 

@@ -7,9 +7,9 @@ from torch import nn
 
 from edgegen.quantize.fake import FakeActivation, FakeWeight, Scheme
 
-LEARNED = Scheme("test", symmetric=False, learned=True, sums=False)
-SYMMETRIC = Scheme("test", symmetric=True, learned=True, sums=False)
-OBSERVED = Scheme("test", symmetric=False, learned=False, sums=False)
+LEARNED = Scheme("test", symmetric=False, learned=True, sums=False, results=False)
+SYMMETRIC = Scheme("test", symmetric=True, learned=True, sums=False, results=False)
+OBSERVED = Scheme("test", symmetric=False, learned=False, sums=False, results=False)
 
 
 @pytest.mark.parametrize("scheme", [LEARNED, SYMMETRIC, OBSERVED], ids=["asymmetric", "symmetric", "observed"])

@@ -77,6 +77,15 @@ def test_sums_are_rounded_only_where_the_scheme_says_so() -> None:
     assert counts[0] == counts[1] + 1  # the result of `conv`; the other input of the sum is read by `conv` too
 
 
+def test_what_layers_give_is_rounded_after_their_relu_only_where_the_scheme_says_so() -> None:
+    student = generator()
+    counts = []
+    for backend in (Backend.ONNXRUNTIME, Backend.LITERT):
+        layers = prepare(student, scheme_of(backend), samples(student)).module.modules()
+        counts.append(sum(isinstance(layer, FakeActivation) for layer in layers))
+    assert counts[0] == counts[1] + 3  # the stem's ReLU, `conv` and the head; that of `up` is what `conv` reads
+
+
 def trained(student: Generator, backend: Backend, folder: Path, steps: int = STEPS) -> Generator:
     inputs = open_inputs(student.spec, None, calibration="auto", seed=0, held_out=8)
     config = DistillConfig(
