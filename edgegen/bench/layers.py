@@ -123,7 +123,7 @@ def _trtexec_layer(row: dict[str, Any]) -> LayerTime | None:
 def measured_peaks(threads: int) -> Peaks:
     """Return what this machine reaches: OpenVINO's best convolution by type, and copying in memory. Takes a second or two."""
     from edgegen.latency.clock import Timed, fastest_seconds
-    from edgegen.latency.snippets import layer_model
+    from edgegen.latency.openvino_snippets import layer_model
     from edgegen.latency.work import LayerWork
 
     side, channels = _PEAK_SIDE, _PEAK_CHANNELS

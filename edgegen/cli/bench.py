@@ -76,7 +76,7 @@ def bench(
     if device and every:
         raise typer.BadParameter("--all measures this machine only", param_hint="--device")
     if table is not None:
-        measure_table(bundle, table, precision=precision, threads=threads, device=device or (), devices=devices)
+        measure_table(bundle, table, precision=precision, threads=threads, device=device or (), devices=devices, backend=backend)
         return
     if bundle is None:
         raise typer.BadParameter("a bundle is missing", param_hint="BUNDLE")

@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgegen.latency.snippets import Snippet
 from edgegen.runtime.snippets import fastest_ns
 
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """An OpenVINO model to time. `cold`: with nothing of it in the caches of a core, where the other layers of a large generator
-    leave nothing either. Otherwise it runs once right before each timed run, as all of a small generator stays there.
-    `arithmetic` is what its float layers may compute in: "f32", "f16" or "bf16"."""
+    """An OpenVINO model to time; `cold` is as in `Snippet`. `arithmetic` is what its float layers may compute in: "f32", "f16" or
+    "bf16"."""
 
     model: Any
     cold: bool
@@ -24,25 +24,25 @@ class Timed:
 
 
 class LayerClock(Protocol):
-    """What times the layers of a table, here or on a device. `in_turn` models are built at a time, and timed round by round."""
+    """What times the layers of a table, here or on a device. `in_turn` snippets are built at a time, and timed round by round."""
 
     @property
     def in_turn(self) -> int:
-        """How many models it takes at a time."""
+        """How many snippets it takes at a time."""
         ...
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what the times depend on beside the layer, as plain JSON."""
         ...
 
-    def seconds(self, models: Sequence[Timed]) -> list[float]:
-        """Return what one run of each model takes."""
+    def seconds(self, snippets: Sequence[Snippet]) -> list[float]:
+        """Return what one run of each takes."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class HereClock:
-    """Times layers in this process on `threads` threads (0: all cores)."""
+    """Times layers in this process, in OpenVINO, on `threads` threads (0: all cores)."""
 
     threads: int
     in_turn: int = 6
@@ -56,9 +56,11 @@ class HereClock:
         cpu = found.group(1) if found else platform.processor()
         return {"cpu": cpu, "openvino": version("openvino"), "threads": self.threads}
 
-    def seconds(self, models: Sequence[Timed]) -> list[float]:
+    def seconds(self, snippets: Sequence[Snippet]) -> list[float]:
         """See LayerClock."""
-        return fastest_seconds(models, self.threads)
+        from edgegen.latency.openvino_snippets import openvino_model
+
+        return fastest_seconds([Timed(openvino_model(one.part), one.cold) for one in snippets], self.threads)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +74,9 @@ class StoppedClock:
         """See LayerClock."""
         return dict(self.made_on)
 
-    def seconds(self, models: Sequence[Timed]) -> list[float]:
+    def seconds(self, snippets: Sequence[Snippet]) -> list[float]:
         """Refuse: who reads a table asks what it knows first."""
-        raise RuntimeError(f"{len(models)} layers are not in the table, and its device is not at hand")
+        raise RuntimeError(f"{len(snippets)} layers are not in the table, and its device is not at hand")
 
 
 def fastest_seconds(models: Sequence[Timed], threads: int) -> list[float]:

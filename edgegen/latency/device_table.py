@@ -57,7 +57,7 @@ def find_device_table(
 ) -> DeviceTable | None:
     """Return the table with the most layers measured on a device of that target with that back end; None if there is none.
 
-    An emulated board has no times, so its tables are left out.
+    An emulated board has no times, so its tables are left out. Float16 and dynamic int8 count as float: an upper bound.
     """
     found = []
     for path in sorted(folder.glob("latency-*.json")):

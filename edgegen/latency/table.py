@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgegen.latency.clock import HereClock, LayerClock, Timed
-from edgegen.latency.snippets import BINARY, FEED, layer_model, linear_source_model, pass_model, source_model
+from edgegen.latency.clock import HereClock, LayerClock
+from edgegen.latency.snippets import BINARY, FEED, Layer, LinearSource, Part, PassOver, Snippet, Source
 from edgegen.latency.work import LayerWork, Pass, sub_pixel
-from edgegen.spec import Precision
+from edgegen.spec import Backend, Precision
 
 _FORMAT = "edgegen.latency-table/2"
 _SHARES = {"concat": 0.5}  # its model joins two tensors
@@ -23,18 +23,18 @@ _COLD_BYTES = 64 << 10  # a layer with more weights is not the only one: togethe
 
 @dataclasses.dataclass(frozen=True)
 class _Line:
-    """What a key of the file stands for: a model whose whole call is timed. What is not of `others` counts, or `share` of it."""
+    """What a key of the file stands for: a snippet whose whole call is timed. What is not of `others` counts, `share` of it."""
 
     key: str
-    model: Callable[[], Any]
+    part: Part
     others: tuple[_Line, ...] = ()
     share: float = 1.0
     cold: bool = False
 
 
 class MeasuredTable:
-    """Measures each distinct layer and pass once in OpenVINO, in the types it has in an artifact of `precision`: on this machine,
-    or wherever `clock` times.
+    """Measures each distinct layer and pass once, in the types it has in an artifact of `precision`: in OpenVINO on this machine,
+    or wherever and in whatever `clock` times.
 
     A layer is timed behind a cheap one that writes its input, less the time of that one alone. Latency is a staircase that also
     goes down: 3x3 int8 convolutions with 24 outputs take longer than those with 32 (64x64, AVX-512 VNNI: 131 against 122
@@ -57,11 +57,13 @@ class MeasuredTable:
         self._shared_path = None if cache is None else cache / f"latency-{fingerprint_digest(self._fingerprint)}.json"
         self._shared = {} if self._shared_path is None else _read(self._shared_path, self._fingerprint)
         self._measured = self._copied = 0
+        # only exports for OpenVINO time a transposed convolution in both of its forms and take the faster
+        self._tries_forms = self._fingerprint.get("backend", Backend.OPENVINO.value) == Backend.OPENVINO.value
 
     def seconds(self, work: LayerWork) -> float:
         """Return the seconds of a layer and its passes, from the table or by measuring now.
 
-        A transposed convolution costs what the faster of its two forms costs: exports choose by timing both.
+        A transposed convolution costs what the faster of its two forms costs where exports choose by timing both: in OpenVINO.
         """
         forms = self._forms(work)
         self._fill([line for form in forms for line in form])
@@ -111,7 +113,8 @@ class MeasuredTable:
         return max(_LEAST_S, taken * line.share)
 
     def _forms(self, work: LayerWork) -> list[list[_Line]]:
-        return [self._lines(form) for form in (work, sub_pixel(work)) if form is not None]
+        other = sub_pixel(work) if self._tries_forms else None
+        return [self._lines(form) for form in (work, other) if form is not None]
 
     def _lines(self, work: LayerWork) -> list[_Line]:
         layer = dataclasses.replace(work, passes=())
@@ -127,7 +130,7 @@ class MeasuredTable:
         todo = [line for line in missing if line.key not in known]
         for start in range(0, len(todo), self._clock.in_turn):
             few = todo[start : start + self._clock.in_turn]
-            taken = self._clock.seconds([Timed(line.model(), line.cold) for line in few])
+            taken = self._clock.seconds([Snippet(line.part, line.cold) for line in few])
             new = {line.key: seconds for line, seconds in zip(few, taken, strict=True)}
             self._seconds |= new
             self._measured += len(new)
@@ -153,18 +156,18 @@ def _layer_line(work: LayerWork, int8: bool) -> _Line:
     )
     weights = math.prod(work.kernel) * work.inputs * work.outputs // work.groups if work.weighted else 0
     cold = weights * (1 if int8 else 4) > _COLD_BYTES
-    return _Line(key, lambda: layer_model(work, int8=int8), _around_layer(work, int8, cold), cold=cold)
+    return _Line(key, Layer(work, int8), _around_layer(work, int8, cold), cold=cold)
 
 
 def _around_layer(work: LayerWork, int8: bool, cold: bool) -> tuple[_Line, ...]:
-    store = ("signed" if work.signed else "int8") if int8 else "float"
+    store = Layer(work, int8).store
     height, width = work.height, work.width
     match work.kind:
         case "input":
             return ()
         case "linear":
             key = f"{'int8' if int8 else 'float'} linear source {work.inputs}{' cold' if cold else ''}"
-            return (_Line(key, lambda: linear_source_model(work.inputs, int8=int8), cold=cold),)
+            return (_Line(key, LinearSource(work.inputs, int8), cold=cold),)
         case "transposed":
             height, width = max(1, height // work.stride[0]), max(1, width // work.stride[1])
         case "conv":
@@ -178,15 +181,17 @@ def _pass_line(item: Pass, channels: int, int8: bool) -> _Line:
     source = _source_line(channels, item.height, item.width, stores[0])
     others = (source, *(source for op in item.ops if op in BINARY))
     key = f"{stores[0]}>{stores[1]} {' +'.join(item.ops)} {channels} {item.height}x{item.width}"
-    return _Line(key, lambda: pass_model(item, channels, int8=int8), others, _SHARES.get(item.ops[0], 1.0))
+    return _Line(key, PassOver(item, channels, int8), others, _SHARES.get(item.ops[0], 1.0))
 
 
 def _source_line(channels: int, height: int, width: int, store: str, cold: bool = False) -> _Line:
     key = f"{store} source {channels} {height}x{width}{' cold' if cold else ''}"
-    return _Line(key, lambda: source_model(channels, height, width, store), cold=cold)
+    return _Line(key, Source(channels, height, width, store), cold=cold)
 
 
 _CALL = _source_line(FEED, 1, 1, "float")  # so little work that the call is what it costs
+CALL = Snippet(_CALL.part)
+"""What every table has: a call with next to no work in it."""
 
 
 def fingerprint_digest(values: Mapping[str, Any]) -> str:

@@ -102,10 +102,48 @@ def test_what_was_measured_counts_and_what_was_not_is_scaled_from_the_most_simil
     assert found.seconds(LayerWork("conv", 3, 8, (9, 9), (1, 1), 1, 64, 64)) > 0
 
 
-def test_a_target_that_never_runs_what_layers_are_timed_in_is_refused(tmp_path: Path) -> None:
+@dataclasses.dataclass(frozen=True)
+class OneConvolution(Grid):
+    """The smallest grid: a model more takes its converter seconds."""
+
+    def works(self) -> Iterator[LayerWork]:
+        yield CONV
+
+
+CONV = LayerWork("conv", 8, 8, (3, 3), (1, 1), 1, 16, 16, fused=("relu",), to_int8=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backend", "precision"), [(Backend.ONNXRUNTIME, Precision.INT8), (Backend.LITERT, Precision.F32)])
+def test_layers_are_measured_in_the_back_end_that_the_target_runs_and_its_plans_take_them(
+    server: sshd.Server, tmp_path: Path, backend: Backend, precision: Precision
+) -> None:
+    board = SshTransport(server.address(python=sys.executable))
+    settings = {"precision": precision, "threads": 1, "grid": OneConvolution(), "progress": Silent(), "backend": backend}
+    facts = measure_board_grid(board, "raspberry-pi-4", tmp_path, **settings).facts()
+    assert (facts["backend"], facts["target"], facts["measured_now"]) == (backend.value, "raspberry-pi-4", 3)
+    assert measure_board_grid(board, "raspberry-pi-4", tmp_path, **settings).facts()["measured_now"] == 0
+    board.close()
+    found = find_device_table(tmp_path, "raspberry-pi-4", backend, precision, base=BASE)
+    assert found is not None
+    assert found.seconds(CONV) > 0
+    assert find_device_table(tmp_path, "raspberry-pi-4", Backend.OPENVINO, precision, base=BASE) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "backend", "refused"),
+    [
+        ("imx8m-plus", Backend.OPENVINO, "imx8m-plus does not run openvino, so nothing would take such a table"),
+        ("jetson-orin-nano", None, "layers are not timed one by one in tensorrt: its engines are built on the board"),
+    ],
+)
+def test_a_back_end_that_layers_cannot_be_timed_in_or_that_the_target_never_runs_is_refused(
+    tmp_path: Path, target: str, backend: Backend | None, refused: str
+) -> None:
     board = FakeTransport(Completed(0, "held\npython 3 11 1 /usr/bin/python3\n"))
-    with pytest.raises(RecipeError, match="layers are timed in OpenVINO, which imx8m-plus does not run"):
-        measure_board_grid(board, "imx8m-plus", tmp_path, precision=Precision.F32, threads=1, progress=Silent(), grid=SMALL)
+    settings = {"precision": Precision.F32, "threads": 1, "progress": Silent(), "grid": SMALL, "backend": backend}
+    with pytest.raises(RecipeError, match=refused):
+        measure_board_grid(board, target, tmp_path, **settings)
 
 
 def test_what_is_no_measurement_is_told(tmp_path: Path) -> None:

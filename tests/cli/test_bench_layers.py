@@ -29,6 +29,6 @@ def test_the_longest_layers_are_shown_and_all_are_written_with_a_roofline(tmp_pa
 
 def test_a_bundle_or_a_table_is_needed(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["bench"]).exit_code == 2
-    for options in (["somewhere"], ["--precision", "f16"]):
+    for options in (["somewhere"], ["--precision", "f16"], ["--backend", "litert"]):
         done = CliRunner().invoke(app, ["bench", *options, "--table", str(tmp_path / "t")])
         assert type(done.exception).__name__ == "RecipeError"
