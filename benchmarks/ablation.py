@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -88,6 +89,9 @@ def _run(name: str, family, row: str, seed: int, out: Path, goal_ms: str | None)
     folder = out / name / f"seed-{seed}" / row.replace(" ", "-").replace(",", "")
     if (folder / "figures.json").exists():
         return
+    default = folder.parent / "default" / "stages"
+    if default.exists() and all(key.startswith("distill.") for key in CHANGES[row]) and not folder.exists():
+        shutil.copytree(default, folder / "stages", ignore=shutil.ignore_patterns("*-distill-*"))  # the same cut
     request = _request(family, float(goal_ms) * 1e-3 if goal_ms else None, folder, seed, until="prune")
     recipe = dataclasses.replace(request.recipe, distill=dataclasses.replace(_distill_config(family)))
     change = dict(CHANGES[row])
