@@ -118,16 +118,18 @@ def int8_forms(graph: Any, spec: ComponentSpec, calibration: Sequence[Arrays], s
 
 
 def _quantised(graph: Any, calibration: Sequence[Arrays], preset: str, search: Int8Search, judge: Judge | None) -> Int8Form:
-    """Return the fully quantised form with those of the ranges that show the best picture; they do not change its speed."""
+    """Return the fully quantised form with those of the ranges that show the best picture; they do not change its speed.
+
+    The first ones stay where the others gain nothing that few calibration inputs can tell.
+    """
     forms = list[Int8Form]()
     for ranges in search.ranges:
         form = Int8Form(quantise(graph, calibration, preset=preset, ranges=ranges), preset, ranges)
         if judge is None:
             return form
         forms.append(dataclasses.replace(form, psnr_db=decibels(judge.error(form.graph, search.arithmetic))))
-        if (forms[-1].psnr_db or 0.0) >= _MOST_DB:
-            break
-    return max(forms, key=lambda form: form.psnr_db or 0.0)
+    best = max(forms, key=lambda form: form.psnr_db or 0.0)
+    return best if (best.psnr_db or 0.0) > (forms[0].psnr_db or 0.0) + _BETTER_DB else forms[0]
 
 
 def _worth_keeping(full: list[Int8Form], arithmetic: str) -> list[Int8Form]:
