@@ -256,8 +256,8 @@ def _latencies(generators: dict, teacher, family: Family, out: Path, threads: in
     """Return the measured seconds of each generator's int8 artifact, once measured for good."""
     kept = out / "latencies.json"
     if not kept.exists():
-        from edgegen.candidates import time_artifacts
         from edgegen.graph import example_inputs
+        from edgegen.openvino_form import time_artifacts
         from edgegen.pictures import adapt
 
         artifacts = _artifacts(generators, teacher, family, out, seed, gated=False)

@@ -97,9 +97,9 @@ def _int8_ms(job: str, target: str) -> float:
     """Return what NNCF int8, by its defaults, makes of the untouched teacher, in ms."""
     import tempfile
 
-    from edgegen.candidates import time_artifacts
     from edgegen.export.openvino import save_nncf_int8
     from edgegen.load import load
+    from edgegen.openvino_form import time_artifacts
     from edgegen.target import load_target
 
     checkpoint, resolution, _, _ = JOBS[job]

@@ -24,7 +24,7 @@ from machine import write_result
 from torch import nn
 
 from edgegen.artifact import Artifact
-from edgegen.candidates import time_artifacts, torch_call
+from edgegen.candidates import torch_call
 from edgegen.data import open_inputs
 from edgegen.export.litert_convert import muted
 from edgegen.export.litert_graph import read_operations
@@ -34,6 +34,7 @@ from edgegen.graph import example_inputs, trace
 from edgegen.load import load
 from edgegen.load.families.resnet import ResnetGenerator
 from edgegen.load.families.unet import UnetGenerator
+from edgegen.openvino_form import time_artifacts
 from edgegen.pictures import adapt, unit_picture
 from edgegen.quality.metrics import compare
 from edgegen.quantize.gate import Candidate, Floors, decide

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,25 @@ class Artifact:
     def size_bytes(self) -> int:
         """Sum of all file sizes."""
         return sum((self.folder / name).stat().st_size for name in self.entry.files)
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """Whoever watches an export: `begin` is told each candidate's name before it is built; those in `lost` are not built, the
+    reason stands there."""
+
+    begin: Callable[[str], None] = lambda name: None
+    lost: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def lets(self, candidate: Artifact) -> Artifact | None:
+        """Return `candidate` as lost, or None where it may be built now, which is told."""
+        if candidate.name in self.lost:
+            return dataclasses.replace(candidate, lost=self.lost[candidate.name])
+        self.begin(candidate.name)
+        return None
+
+
+UNWATCHED = Watch()
 
 
 def describe_artifact(

@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgegen.artifact import Artifact
+from edgegen.building import Building, build
 from edgegen.errors import ExportError, MissingExtraError
 from edgegen.latency import LatencyModel, LayerWork, MeasuredTable, estimate
+from edgegen.openvino_form import KEPT, SUB_PIXEL, OpenForm, choose_form, time_artifacts
 from edgegen.pictures import adapt
 from edgegen.prediction import predictor
 from edgegen.quantize.gate import Candidate, Decision, Floors, decide
 from edgegen.recipe import Choice, Effort
 from edgegen.spec import Backend, Precision
 from edgegen.support import NEEDS, missing_modules, require_offered
-from edgegen.trial import Building, Crash, Job, build_litert, run_all, time_all
+from edgegen.trial import Crash, Job, run_all, time_all
 from edgegen.verify import Case, Verification, assess, make_cases, runs_here
 
 if TYPE_CHECKING:
     from edgegen.data import Inputs
-    from edgegen.export.openvino import OpenVinoSettings
     from edgegen.export.openvino_int8 import Int8Search
     from edgegen.generator import Generator
     from edgegen.progress import Progress
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from edgegen.request import Request
     from edgegen.target import TargetProfile
 
-_ROUNDS = (30, 300)
-_TIMING_S = 0.3  # small generators get more rounds
-_PAYS = 0.92  # a rewrite that gains less may be noise, and the plain graph quantises a little better
 _SHOWN = 6  # picture rows of a report
 
 
@@ -84,57 +82,51 @@ def require_exporter(target: TargetProfile) -> None:
 
 
 def export_candidates(
-    request: Request, student: Generator, inputs: Inputs, folder: Path, learned: Sequence[LearnedRange] = ()
+    request: Request,
+    student: Generator,
+    inputs: Inputs,
+    folder: Path,
+    *,
+    learned: Sequence[LearnedRange] = (),
+    begin: Callable[[str], None] = lambda name: None,
 ) -> list[Artifact]:
     """Export the student into `folder`, in every precision of the recipe or the target, in the form that runs best there.
 
-    `learned` are ranges from quantisation-aware training of this student.
+    `learned` are ranges from quantisation-aware training of this student; `begin` is told each candidate's name before it is
+    built. That happens in a child process: a candidate whose converter or quantiser kills it is `lost`, and no other.
     """
-    from edgegen.export import export
     from edgegen.export.flavours import require_taken
     from edgegen.export.preflight import tables_of
-    from edgegen.rewrite import lower
 
-    backend, config = request.target.backend, request.recipe.export
-    precisions = tuple(Precision(p) for p in config.precisions) or request.target.precisions
-    calibration = inputs.calibration()
-    if backend is Backend.LITERT:  # in a child: three packages of native code, and their memory goes back with it
-        require_offered(backend, precisions)
-        what = Building(student, precisions, tuple(calibration), tuple(learned), litert_settings(request.effort))
-        made = build_litert(what, folder / backend.value)
-        require_taken(made, tables_of(request.target))
-        return made
-    lowered = lower(student, backend)
-    facts: dict[str, Any] = {}
-    if backend is Backend.OPENVINO:
-        lowered, facts = _openvino_form(request, lowered, calibration, folder / "trial")
-    samples = [adapt(item, student.spec, lowered.spec) for item in calibration]
-    if backend is Backend.OPENVINO:
-        from edgegen.export.openvino import export_openvino
-
-        made = export_openvino(lowered, precisions, samples, folder / backend.value, _openvino_settings(request))
-    elif backend is Backend.ONNXRUNTIME:
-        from edgegen.export.onnxruntime import export_onnxruntime
-        from edgegen.rewrite import lower_for_int8
-
-        sub_pixel = lower_for_int8(student, backend) if "ConvTranspose2d" in _kinds(lowered) else None
-        made = export_onnxruntime(lowered, precisions, samples, folder / backend.value, learned, sub_pixel)
-    else:
-        made = export(lowered, backend, precisions, samples, folder / backend.value, learned)
+    backend, precisions = request.target.backend, _precisions(request)
+    require_offered(backend, precisions)
+    form = _open_form(request, student, fastest(precisions)) if backend is Backend.OPENVINO else None
+    what = Building(student, backend, precisions, tuple(inputs.calibration()), tuple(learned), _settings(request), form)
+    made = build(what, folder / backend.value, begin)
     require_taken(made, tables_of(request.target))
-    return [dataclasses.replace(a, facts={**a.facts, **facts}) for a in made]
+    return made
 
 
-def _openvino_settings(request: Request) -> OpenVinoSettings:
-    from edgegen.export.openvino import OpenVinoSettings
+def _precisions(request: Request) -> tuple[Precision, ...]:
+    """Return what is exported: the recipe's precisions, or the target's."""
+    return tuple(Precision(p) for p in request.recipe.export.precisions) or request.target.precisions
 
+
+def _settings(request: Request) -> dict[str, Any]:
+    """Return the plain values of the back end's settings."""
     profile = request.target.backends[0]
-    return OpenVinoSettings(
-        device=profile.device or "CPU",
-        least_int8_share=profile.least_int8_share,
-        native=request.target.local,
-        search=int8_search(request.effort),
-    )
+    match request.target.backend:
+        case Backend.OPENVINO:
+            return {
+                "device": profile.device or "CPU",
+                "least_int8_share": profile.least_int8_share,
+                "native": request.target.local,
+                "search": dataclasses.asdict(int8_search(request.effort)),
+            }
+        case Backend.LITERT:
+            return litert_settings(request.effort)
+        case Backend.TENSORRT | Backend.ONNXRUNTIME:
+            return {}
 
 
 def int8_search(effort: Effort) -> Int8Search:
@@ -159,68 +151,20 @@ def litert_settings(effort: Effort) -> dict[str, Any]:
     return {"forms": [form.value for form in forms], "most_tries": tries}
 
 
-def _openvino_form(request: Request, student: Generator, calibration: list[Any], trial: Path) -> tuple[Generator, dict[str, Any]]:
-    """Apply the rewrites that are left to choose: pixels by profile, transposed convolutions by timing both forms."""
-    import shutil
-
-    from edgegen.export import export
-    from edgegen.export.openvino import native_arithmetic
-    from edgegen.rewrite import lower_conv_transpose, takes_and_gives_pixels
-
+def _open_form(request: Request, student: Generator, precision: Precision) -> OpenForm:
+    """Return what is left to choose of the form of `student`: pixels by recipe or profile, transposed convolutions by timing both
+    forms in `precision` where the target is this machine and the recipe does not say."""
     config, pays = request.recipe.rewrite, request.target.rewrites
-    wants_pixels = config.pixels is Choice.YES or (config.pixels is Choice.AUTO and pays.get("pixels", False))
-    forms = {"kept": student, "sub-pixel": lower_conv_transpose(student)}
-    if not any(cost == "ConvTranspose2d" for cost in _kinds(student)):
-        forms = {"kept": student}
+    pixels = config.pixels is Choice.YES or (config.pixels is Choice.AUTO and pays.get("pixels", False))
+    if not any(type(m).__name__ == "ConvTranspose2d" for m in student.module.modules()):
+        forms = (KEPT,)
     elif config.conv_transpose is not Choice.AUTO:
-        forms = {"sub-pixel": forms["sub-pixel"]} if config.conv_transpose is Choice.YES else {"kept": student}
+        forms = (SUB_PIXEL,) if config.conv_transpose is Choice.YES else (KEPT,)
     elif not request.target.local:
-        forms = {"sub-pixel": forms["sub-pixel"]} if pays.get("conv_transpose", False) else {"kept": student}
-    if wants_pixels:
-        forms = {name: takes_and_gives_pixels(form) for name, form in forms.items()}
-    if len(forms) == 1:
-        name, form = next(iter(forms.items()))
-        return form, {"conv_transpose": name, "pixels": wants_pixels}
-    precision = fastest(request.target.precisions)
-    artifacts = {}
-    for name, form in forms.items():
-        samples = [adapt(item, student.spec, form.spec) for item in calibration[:4]]
-        made = export(form, Backend.OPENVINO, (precision,), samples, trial / name)[0]
-        settings = {**made.entry.settings, "inference_precision": native_arithmetic()}
-        artifacts[name] = dataclasses.replace(made, entry=dataclasses.replace(made.entry, settings=settings))
-    sample = adapt(calibration[0], student.spec, next(iter(forms.values())).spec)
-    times = time_artifacts(list(artifacts.values()), [sample], request.target.threads)
-    shutil.rmtree(trial)
-    timed = dict(zip(artifacts, times, strict=True))
-    best = "sub-pixel" if timed["sub-pixel"] < timed["kept"] * _PAYS else "kept"
-    milliseconds = {name: round(s * 1e3, 3) for name, s in timed.items()}
-    return forms[best], {"conv_transpose": best, "pixels": wants_pixels, "conv_transpose_trial_ms": milliseconds}
-
-
-def _kinds(generator: Generator) -> list[str]:
-    return [type(m).__name__ for m in generator.module.modules()]
-
-
-def time_artifacts(artifacts: Sequence[Artifact], samples: Sequence[tuple[np.ndarray, ...]], threads: int = 0) -> list[float]:
-    """Return the median seconds of each artifact on this machine, timed in turn, one after the other, round by round.
-
-    `samples` holds one input tuple for all artifacts, or one per artifact, in each artifact's own layout.
-    """
-    from edgegen.bench import clock_of, time_interleaved
-    from edgegen.runtime.runners import open_runner
-
-    runners = [open_runner(a.folder, a.entry, threads) for a in artifacts]
-    try:
-        fed = [list(samples[min(i, len(samples) - 1)]) for i in range(len(runners))]
-        calls = {str(i): (lambda r=runner, x=x: r.run(x)) for i, (runner, x) in enumerate(zip(runners, fed, strict=True))}
-        first = time_interleaved(calls, rounds=1, clock=clock_of(threads))
-        spent = 2e-9 * sum(float(ns[0]) for ns in first.values())
-        rounds = int(np.clip(_TIMING_S / max(spent, 1e-9), *_ROUNDS))
-        taken = time_interleaved(calls, rounds=rounds, clock=clock_of(threads))
-        return [float(np.median(taken[str(i)])) * 1e-9 for i in range(len(runners))]
-    finally:
-        for runner in runners:
-            runner.close()
+        forms = (SUB_PIXEL,) if pays.get("conv_transpose", False) else (KEPT,)
+    else:
+        forms = (KEPT, SUB_PIXEL)
+    return OpenForm(forms, pixels, precision, request.target.threads)
 
 
 def whole_timer(request: Request, inputs: Inputs, model: LatencyModel) -> Callable[[Generator], float] | None:
@@ -250,7 +194,8 @@ def _whole_s(request: Request, student: Generator, calibration: Sequence[Any]) -
 
     precision = fastest(request.target.precisions)
     with tempfile.TemporaryDirectory() as folder:
-        form, _ = _openvino_form(request, lower(student, Backend.OPENVINO), list(calibration), Path(folder) / "trial")
+        left = _open_form(request, student, precision)
+        form, _ = choose_form(lower(student, Backend.OPENVINO), left, calibration, Path(folder) / "trial")
         samples = [adapt(item, student.spec, form.spec) for item in calibration]
         (artifact,) = export(form, Backend.OPENVINO, (precision,), samples, Path(folder) / "whole")
         return time_artifacts([artifact], samples[:1], request.target.threads)[0]

@@ -100,7 +100,8 @@ def _export(run: Delivery) -> list[Artifact]:
         for left_by_a_kill in folder.iterdir():  # an artifact is all files of its folder: none may be a half-written one
             shutil.rmtree(left_by_a_kill) if left_by_a_kill.is_dir() else left_by_a_kill.unlink()
         write_record(calibration_record(request, run.inputs, run.student), folder)
-        save_artifacts(export_candidates(request, run.student, run.inputs, folder), folder)
+        made = export_candidates(request, run.student, run.inputs, folder, begin=lambda n: run.progress.note(f"export: {n}"))
+        save_artifacts(made, folder)
 
     return load_artifacts(run.work.stage("export", settings, store))
 

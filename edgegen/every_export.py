@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgegen.candidates import time_artifacts, torch_call
+from edgegen.candidates import torch_call
 from edgegen.errors import ExportError
+from edgegen.openvino_form import time_artifacts
 from edgegen.pictures import adapt, unit_picture
 from edgegen.spec import Precision
 from edgegen.support import EXPORTS, Export, Status, missing_modules, status_on

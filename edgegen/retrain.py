@@ -135,7 +135,9 @@ def _export(run: Delivery, student: Generator, ranges: Sequence[LearnedRange], f
     request = dataclasses.replace(
         run.request, recipe=dataclasses.replace(recipe, export=dataclasses.replace(recipe.export, precisions=precisions))
     )
-    made = export_candidates(request, student, run.inputs, folder, learned=ranges)
+    made = export_candidates(
+        request, student, run.inputs, folder, learned=ranges, begin=lambda name: run.progress.note(f"qat: {name}")
+    )
     return [dataclasses.replace(a, form=", ".join(filter(None, (a.form, FORM)))) for a in made]
 
 

@@ -1,4 +1,4 @@
-"""Candidates built and tried in child processes: a converter or run-time that dies takes its own candidate with it and no other.
+"""Candidates tried in child processes: a run-time that dies takes its own candidate with it and no other.
 
 All candidates of a run share a child, one after the other and, for times, in turn; when it dies, the one it was at is lost and a
 new child goes on with the rest.
@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,16 +15,11 @@ from typing import Any
 
 import numpy as np
 
-import edgegen
-from edgegen.artifact import Artifact, load_artifacts
-from edgegen.errors import ExportError, MissingExtraError
-from edgegen.generator import Generator, save_generator
+from edgegen.child_process import run_child
 from edgegen.pictures import Arrays
-from edgegen.ranges import LearnedRange
 from edgegen.runtime.manifest import ArtifactEntry
-from edgegen.spec import Precision
 
-_TAIL = 300
+_CHILD = "edgegen.trial_child"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,61 +46,6 @@ class Job:
     inputs: tuple[Arrays, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Building:
-    """What LiteRT candidates are built of: the student as it is stored, inputs in its layout, and what is asked for.
-
-    `settings` are the keywords of `edgegen.export.tflite.LitertSettings`, forms by value.
-    """
-
-    student: Generator
-    precisions: tuple[Precision, ...]
-    calibration: tuple[Arrays, ...]
-    learned: tuple[LearnedRange, ...]
-    settings: dict[str, Any]
-
-
-def build_litert(what: Building, out_dir: Path) -> list[Artifact]:
-    """Return the LiteRT artifacts in `out_dir`. A candidate whose converter kills its process is `lost`, and no other.
-
-    Raises ExportError if the converter dies before it gets to a candidate, and what it refuses.
-    """
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder, lost = Path(name), dict[str, str]()
-        _write_building(folder, what, out_dir)
-        while True:
-            events, death = _child(folder, [0], {"task": "build", "lost": lost}, lambda: None)
-            refused = next((e for e in events if e["event"] == "failed"), None)
-            if refused is not None:
-                kind = {c.__name__: c for c in (ExportError, MissingExtraError)}[refused["kind"]]
-                raise kind(refused["why"], hint=refused["hint"])
-            if death is None:
-                made = load_artifacts(out_dir)
-                (out_dir / "artifacts.json").unlink()  # the child's answer; whoever keeps artifacts writes their own list
-                return made
-            at = next((e["name"] for e in reversed(events) if e["event"] == "at"), None)
-            if at is None:
-                raise ExportError(
-                    f"LiteRT's converter {death} before any candidate was built", hint="another back end may take it: --backend"
-                )
-            lost[at] = f"its converter {death}"
-
-
-def _write_building(folder: Path, what: Building, out_dir: Path) -> None:
-    (folder / "student").mkdir()
-    save_generator(what.student, folder / "student")
-    np.savez(folder / "inputs-0.npz", *[array for given in what.calibration for array in given])
-    told = {
-        "out": str(out_dir.resolve()),
-        "precisions": [p.value for p in what.precisions],
-        "inputs": len(what.calibration),
-        "learned": [dataclasses.asdict(one) for one in what.learned],
-        "settings": what.settings,
-    }
-    (folder / "jobs.json").write_text(json.dumps([told]))
-
-
 def run_all(jobs: Sequence[Job], done: Callable[[], None] = lambda: None) -> list[Given | Crash]:
     """Run every job on all of its inputs; `done` is called after each. What fails or kills its process gives a Crash."""
     with tempfile.TemporaryDirectory() as name:
@@ -116,7 +53,8 @@ def run_all(jobs: Sequence[Job], done: Callable[[], None] = lambda: None) -> lis
         _write(folder, jobs)
         waiting = list(range(len(jobs)))
         while waiting:
-            events, death = _child(folder, waiting, {"task": "run"}, done)
+            task = {"task": "run", "indexes": waiting}
+            events, death = run_child(_CHILD, folder, task, lambda e: done() if e["event"] in ("done", "failed") else None)
             finished = {e["index"] for e in events if e["event"] in ("done", "failed")}
             lost |= {e["index"]: Crash(e["why"]) for e in events if e["event"] == "failed"}
             if death is not None:
@@ -134,7 +72,8 @@ def time_all(jobs: Sequence[Job], threads: int) -> list[float | Crash]:
         folder, lost, seconds = Path(name), dict[int, Crash](), dict[int, float]()
         _write(folder, jobs)
         while waiting := [i for i in range(len(jobs)) if i not in lost and i not in seconds]:
-            events, death = _child(folder, waiting, {"task": "time", "threads": threads}, lambda: None)
+            task = {"task": "time", "threads": threads, "indexes": waiting}
+            events, death = run_child(_CHILD, folder, task, lambda event: None)
             lost |= {e["index"]: Crash(e["why"]) for e in events if e["event"] == "failed"}
             seconds |= {e["index"]: e["seconds"] for e in events if e["event"] == "timed"}
             if death is not None:
@@ -147,40 +86,6 @@ def _write(folder: Path, jobs: Sequence[Job]) -> None:
     (folder / "jobs.json").write_text(json.dumps(rows))
     for index, job in enumerate(jobs):
         np.savez(folder / f"inputs-{index}.npz", *[array for given in job.inputs for array in given])
-
-
-def _child(
-    folder: Path, waiting: Sequence[int], task: dict[str, Any], done: Callable[[], None]
-) -> tuple[list[dict[str, Any]], str | None]:
-    """Let a child go through the jobs of `waiting`; return what it told and, if it died, how."""
-    root = Path(edgegen.__file__).resolve().parents[1]  # -m finds the package in the working directory, installed or not
-    line = [sys.executable, "-m", "edgegen.trial_child", str(folder), json.dumps({**task, "indexes": list(waiting)})]
-    events: list[dict[str, Any]] = []
-    with (
-        (folder / "stderr").open("w+") as errors,
-        subprocess.Popen(line, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True) as child,
-    ):
-        assert child.stdout is not None
-        for text in child.stdout:
-            if text.startswith('{"event"'):  # run-times print what they like
-                events.append(json.loads(text))
-                if events[-1]["event"] in ("done", "failed"):
-                    done()
-        code = child.wait()
-        errors.seek(0)
-        told = [row.strip() for row in errors.read().splitlines() if row.strip()]
-    if code == 0:
-        return events, None
-    if code < 0:
-        return events, f"crashed ({_signal_name(-code)})"
-    return events, f"stopped with exit code {code} ({told[-1][:_TAIL] if told else 'no message'})"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _at(events: Sequence[dict[str, Any]], waiting: Sequence[int]) -> int:

@@ -56,10 +56,17 @@ class Bench:
         return export_candidates(request, self.generator, self.inputs, self.folder / "export")
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    generator = load(pipeline_runs.write_latent_checkpoint(tmp_path))
-    return Bench(tmp_path, generator, open_inputs(generator.spec, None, calibration="auto", seed=0, held_out=4))
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("candidates")
+    generator = load(pipeline_runs.write_latent_checkpoint(folder))
+    return Bench(folder, generator, open_inputs(generator.spec, None, calibration="auto", seed=0, held_out=4))
+
+
+@pytest.fixture(scope="module")
+def artifacts(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
+    """The teacher itself in f32 and f16, as an Intel N100 gets it."""
+    return export_candidates(bench.request(), bench.generator, bench.inputs, tmp_path_factory.mktemp("shared"))
 
 
 @pytest.fixture
@@ -115,17 +122,15 @@ def test_pixels_are_given_where_they_are_asked_for(bench: Bench, choice: Choice,
     assert artifact.facts["pixels"] is (choice is Choice.YES)
 
 
-def test_artifacts_are_read_back_as_they_were_stored(bench: Bench) -> None:
-    artifacts = bench.export(bench.request())
-    folder = bench.folder / "export"
+def test_artifacts_are_read_back_as_they_were_stored(artifacts: list[Artifact]) -> None:
+    folder = artifacts[0].folder.parents[1]
     save_artifacts(artifacts, folder)
     assert load_artifacts(folder) == artifacts
     assert not any(Path(row["folder"]).is_absolute() for row in json.loads((folder / "artifacts.json").read_text()))
 
 
-def test_exactly_one_candidate_is_chosen_and_its_numbers_are_plain_json(bench: Bench) -> None:
+def test_exactly_one_candidate_is_chosen_and_its_numbers_are_plain_json(bench: Bench, artifacts: list[Artifact]) -> None:
     request = bench.request()
-    artifacts = bench.export(request)
     cases = torch_cases(bench.inputs, 3, bench.generator, bench.generator)
     rows = [judged.to_json() for judged in judge(request, artifacts, bench.generator, cases, Silent())]
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
@@ -134,9 +139,10 @@ def test_exactly_one_candidate_is_chosen_and_its_numbers_are_plain_json(bench: B
     assert all(row["kept"] and row["parity_db"] > 50 and row["latency_label"] == "predicted" for row in rows)
 
 
-def test_a_candidate_that_kills_its_process_is_dropped_and_no_other(bench: Bench, deadly: None) -> None:
-    request = bench.request("host", conv_transpose=Choice.NO)
-    artifacts = bench.export(request)
+def test_a_candidate_that_kills_its_process_is_dropped_and_no_other(
+    bench: Bench, artifacts: list[Artifact], deadly: None
+) -> None:
+    request = bench.request("host")
     cases = torch_cases(bench.inputs, 2, bench.generator, bench.generator)
     rows = [j.to_json() for j in judge(request, [crashing(artifacts[0]), *artifacts], bench.generator, cases, Silent())]
     assert rows[0]["reason"] == "crashed (SIGSEGV) while it ran" and not rows[0]["kept"] and rows[0]["ssim"] is None
@@ -144,25 +150,23 @@ def test_a_candidate_that_kills_its_process_is_dropped_and_no_other(bench: Bench
     assert sum(row["chosen"] for row in rows) == 1 and all(row["latency_ms"] > 0 for row in rows[1:])
 
 
-def test_where_nothing_runs_the_reasons_are_told(bench: Bench, deadly: None) -> None:
-    request = bench.request("host", precisions=("f32",), conv_transpose=Choice.NO)
+def test_where_nothing_runs_the_reasons_are_told(bench: Bench, artifacts: list[Artifact], deadly: None) -> None:
+    request = bench.request("host")
     cases = torch_cases(bench.inputs, 1, bench.generator, bench.generator)
     with pytest.raises(ExportError, match=r"no artifact runs: litert/f32: crashed \(SIGSEGV\) while it ran"):
-        judge(request, [crashing(bench.export(request)[0])], bench.generator, cases, Silent())
+        judge(request, [crashing(artifacts[0])], bench.generator, cases, Silent())
 
 
-def test_a_local_target_is_measured(bench: Bench) -> None:
-    request = bench.request("host", conv_transpose=Choice.NO)
+def test_a_local_target_is_measured(bench: Bench, artifacts: list[Artifact]) -> None:
+    request = bench.request("host")
     cases = torch_cases(bench.inputs, 1, bench.generator, bench.generator)
-    artifacts = bench.export(request)
     latencies, label = candidate_latencies(request, artifacts, bench.generator, cases)
     assert label == "measured" and len(latencies) == len(artifacts) >= 2
     assert all(seconds is not None and 0 < seconds < 1 for seconds in latencies)
 
 
-def test_layers_left_in_float_cost_what_float_costs_in_a_prediction(bench: Bench) -> None:
-    request = bench.request(precisions=("f32",), conv_transpose=Choice.NO)
-    (plain,) = bench.export(request)
+def test_layers_left_in_float_cost_what_float_costs_in_a_prediction(bench: Bench, artifacts: list[Artifact]) -> None:
+    request, plain = bench.request(), artifacts[0]
     full = dataclasses.replace(plain, entry=dataclasses.replace(plain.entry, precision="int8"))
     works = layer_works(bench.generator.module, example_inputs(bench.generator.spec))
     layer = next(name for name, work in works.items() if work.weighted)
@@ -172,12 +176,12 @@ def test_layers_left_in_float_cost_what_float_costs_in_a_prediction(bench: Bench
     assert int8_s < cut_s < f32_s
 
 
-def test_what_a_profile_cannot_predict_stays_unknown(bench: Bench) -> None:
+def test_what_a_profile_cannot_predict_stays_unknown(bench: Bench, artifacts: list[Artifact]) -> None:
     request = bench.request()
     bare = dataclasses.replace(request, target=dataclasses.replace(request.target, predict=None))
     assert bare.target.memory_bytes_per_s is None
     assert predictor(bare, Precision.F32) is None
-    latencies, label = candidate_latencies(bare, bench.export(request), bench.generator, [])
+    latencies, label = candidate_latencies(bare, artifacts, bench.generator, [])
     assert (latencies, label) == ([None, None], "predicted")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgegen.artifact import Artifact, describe_artifact
+from edgegen.artifact import UNWATCHED, Artifact, Watch, describe_artifact, lost_artifact
 from edgegen.errors import ExportError
 from edgegen.export.openvino_graph import with_planar_norms
 from edgegen.export.openvino_int8 import Int8Form, Int8Search, int8_forms, quantise
@@ -58,6 +58,7 @@ def export_openvino(
     calibration: list[tuple[np.ndarray, ...]],
     out_dir: Path,
     settings: OpenVinoSettings = OpenVinoSettings(),
+    watch: Watch = UNWATCHED,
 ) -> list[Artifact]:
     """Write an IR per form of each precision below out_dir and return the artifacts, in the order of `precisions`.
 
@@ -73,6 +74,10 @@ def export_openvino(
         graph = with_planar_norms(graph)
     made = []
     for precision in precisions:
+        lost = watch.lets(lost_artifact(out_dir / precision.value, Backend.OPENVINO, precision, generator.spec, ""))
+        if lost:
+            made.append(lost)
+            continue
         for form in _forms(graph, generator, precision, calibration, settings):
             folder = out_dir / "-".join([precision.value, *form.name.replace(" ", "-").split()])
             folder.mkdir(parents=True, exist_ok=True)

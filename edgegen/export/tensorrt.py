@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgegen.artifact import Artifact, describe_artifact
+from edgegen.artifact import UNWATCHED, Artifact, Watch, describe_artifact, lost_artifact
 from edgegen.errors import ExportError
 from edgegen.export.int8_search import choose_int8
 from edgegen.export.onnx_graph import feeds, io_names, operation_counts, require_calibration, to_bytes, to_onnx
@@ -39,6 +39,7 @@ def export_tensorrt(
     calibration: list[tuple[np.ndarray, ...]],
     out_dir: Path,
     learned: Sequence[LearnedRange] = (),
+    watch: Watch = UNWATCHED,
 ) -> list[Artifact]:
     """Write model.onnx and build_engine.py into `out_dir`/<precision>/ and return the artifacts in the order asked for.
 
@@ -54,9 +55,13 @@ def export_tensorrt(
     settings = {"verify_with": "onnxruntime", "onnx": ENTRY, "input_names": inputs, "output_names": outputs}
     artifacts = []
     for precision in precisions:
+        folder = out_dir / precision.value
+        lost = watch.lets(lost_artifact(folder, Backend.TENSORRT, precision, generator.spec, ""))
+        if lost:
+            artifacts.append(lost)
+            continue
         model, facts, reached = _typed(float_model, precision, calibration, learned)
         refuse_violations(model, f"tensorrt/{precision.value}", reached)
-        folder = out_dir / precision.value
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ENTRY).write_bytes(to_bytes(model))
         (folder / BUILDER).write_bytes(importlib.resources.files("edgegen.export").joinpath(BUILDER).read_bytes())

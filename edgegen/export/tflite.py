@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from edgegen.artifact import Artifact, describe_artifact, lost_artifact
+from edgegen.artifact import UNWATCHED, Artifact, Watch, describe_artifact, lost_artifact
 from edgegen.errors import ExportError
 from edgegen.export.flavours import refused_by
 from edgegen.export.litert_convert import convert
@@ -59,26 +58,20 @@ def export_litert(
     out_dir: Path,
     learned: Sequence[LearnedRange] = (),
     settings: LitertSettings = LitertSettings(),
-    *,
-    begin: Callable[[str], None] = lambda name: None,
-    lost: Mapping[str, str] = MappingProxyType({}),
+    watch: Watch = UNWATCHED,
 ) -> list[Artifact]:
     """Write one .tflite per precision and form of int8 into folders below `out_dir`; return the artifacts in the order asked for.
 
-    `calibration` holds inputs in `generator.spec` layout with batch axis 1; only static int8 reads it. `begin` is told each
-    candidate's name before it is built; those in `lost` are not built, the reason stands there. Raises ExportError naming the
-    node that LiteRT cannot take, and MissingExtraError without the `tflite` extra.
+    `calibration` holds inputs in `generator.spec` layout with batch axis 1; only static int8 reads it. Raises ExportError naming
+    the node that LiteRT cannot take, and MissingExtraError without the `tflite` extra.
     """
     io = litert_io(generator.spec)
     float_model = convert(generator)
     samples = [_sample(generator.spec, io, arrays) for arrays in calibration]
 
     def built(precision: Precision, form: Int8Form, folder: Path, make: Callable[[], Quantised]) -> Artifact:
-        without = lost_artifact(folder, Backend.LITERT, precision, io, "", form.value)
-        if without.name in lost:
-            return dataclasses.replace(without, lost=lost[without.name])
-        begin(without.name)
-        return _written(make(), precision, form, io, folder)
+        lost = watch.lets(lost_artifact(folder, Backend.LITERT, precision, io, "", form.value))
+        return lost or _written(make(), precision, form, io, folder)
 
     def quantized(precision: Precision) -> Quantised:
         return quantize(float_model, precision, samples, signature=SIGNATURE, learned=learned, most_tries=settings.most_tries)
