@@ -24,6 +24,7 @@ if do == "sleep":
 elif do == "raise":
     raise MemoryError("no 40 GiB here")
 elif do != "end":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background ignores it
     os.kill(os.getpid(), getattr(signal, do))
 """
 PARENT = """
