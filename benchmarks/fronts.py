@@ -35,8 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLES = ROOT / "edgegen-out/tables"  # what runs measured of this machine
 SHARES = (0.4, 0.6, 0.75)  # of the channels that uniform pruning removes
 _NOTES = """int8 artifacts that the gate takes. TMAC is what each student trained for: `--share 0.4` of the default. The seconds
-are of a machine with other work; those of `edgegen` hold pruning and the table of latencies. Street scenes were measured
-elsewhere, with more training: fronts_street.md."""
+are of a machine with other work; those of `edgegen` hold pruning and the table of latencies."""
 METHODS = ("uniform", "scratch", "edgegen")
 
 
