@@ -75,12 +75,12 @@ def _forms(label: str, quantiser: _Quantiser, learned: Sequence[LearnedRange]) -
         found = quantiser.judged("picture-driven", single)
         if found.psnr_db > best.psnr_db:
             best, bounds = found, single
-    forms = [best]
+    forms, kept = [best], ()
     for group in (quantiser.nodes[-1:], quantiser.nodes[:1]):
-        if forms[-1].psnr_db < ENOUGH_DB and len(quantiser.nodes) > len(forms[-1].kept_float) + 1:
-            fewer = quantiser.judged(best.ranges, bounds, kept=(*forms[-1].kept_float, *group))
+        if forms[-1].psnr_db < ENOUGH_DB and len(quantiser.nodes) > len(kept) + 1:
+            fewer = quantiser.judged(best.ranges, bounds, kept=(*kept, *group))
             if fewer.psnr_db > forms[-1].psnr_db + WORTH_DB:
-                forms.append(fewer)
+                forms, kept = [*forms, fewer], (*kept, *group)
     if not quantiser.transposed:
         forms.append(quantiser.judged(best.ranges, bounds, everything=True))
         forms.append(quantiser.judged(best.ranges, bounds, signed=True))
@@ -121,9 +121,10 @@ class _Quantiser:
     ) -> Int8Model:
         """Return the model with `kept` and transposed convolutions in float; only weighted nodes in int8, or `everything`."""
         model = self._quantised(ranges, kept, everything=everything, signed=signed)
-        form = f"{len(kept)} float" if kept else "all operations" if everything else "signed" if signed else ""
+        floats = (*self.transposed, *kept)
+        form = f"{len(floats)} float" if floats else "all operations" if everything else "signed" if signed else ""
         level = psnr_db(outputs(model, self._judges), self._references)
-        return Int8Model(form, model, way, (*self.transposed, *kept), round(level, 2))
+        return Int8Model(form, model, way, floats, round(level, 2))
 
     def _quantised(
         self, ranges: Mapping[str, Range], kept: tuple[str, ...], *, everything: bool, signed: bool
