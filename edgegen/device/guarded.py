@@ -19,6 +19,7 @@ from edgegen.device.transport import Completed, Ended, Limits, LineSink
 _TIMEOUT_CODES = (124, 137, 143)  # of coreutils, after KILL, of busybox
 _GRACE_S = 20.0  # for the device to end what it was told to end
 _POLL_S = 0.2
+_BEAT_S = 15.0  # after four that did not come the device ends the command: ssh itself notices a dead link sooner
 _LINGER_S = 2.0  # for output that is still on its way when the mark of the end is there
 
 
@@ -33,11 +34,13 @@ class Broken:
 
 @dataclasses.dataclass(frozen=True)
 class Exchange:
-    """What a guarded command is given and where its output goes: `feed` to its input, `sink` from its output."""
+    """What a guarded command is given and where its output goes: `feed` to its input, `sink` from its output. Every `beat_s`
+    seconds, which are whole, the device is told that somebody is still here."""
 
     feed: Path | None = None
     sink: IO[bytes] | None = None
     on_line: LineSink | None = None
+    beat_s: float = _BEAT_S
 
 
 @functools.lru_cache(maxsize=1)
@@ -63,11 +66,12 @@ def run_guarded(
     """
     nonce = secrets.token_hex(8)
     mode = "watch" if exchange.feed is None else "feed"
-    guard = ["sh", "-c", guard_script(), "sh", nonce, str(max(1, round(limits.seconds))), folder or "", home or "", mode]
+    guard = ["sh", "-c", guard_script(), "sh", nonce, str(max(1, round(limits.seconds))), folder or "", home or "", mode,
+             f"{exchange.beat_s:.0f}"]  # fmt: skip
     out = Stream(nonce, limits.output_bytes, exchange.on_line, exchange.sink)
     err = Stream(nonce, limits.output_bytes, exchange.on_line)
     begun = time.monotonic()
-    ended, code = _converse([*start([*guard, *command])], (out, err), limits, exchange.feed)
+    ended, code = _converse([*start([*guard, *command])], (out, err), limits, exchange)
     if out.sink_failure is not None:
         raise out.sink_failure
     claimed = err.exit_code()
@@ -81,8 +85,8 @@ def run_guarded(
     return Completed(code, out.text(), err.text(), ended)
 
 
-def _converse(arguments: list[str], streams: tuple[Stream, Stream], limits: Limits, feed: Path | None) -> tuple[Ended, int]:
-    changed = threading.Event()
+def _converse(arguments: list[str], streams: tuple[Stream, Stream], limits: Limits, exchange: Exchange) -> tuple[Ended, int]:
+    changed, feed = threading.Event(), exchange.feed
     source = subprocess.PIPE if feed is None else feed.open("rb")
     try:
         # a session of its own: Ctrl-C reaches this process only, which then lets go of the lifeline and waits
@@ -99,18 +103,37 @@ def _converse(arguments: list[str], streams: tuple[Stream, Stream], limits: Limi
     for reader in readers:
         reader.start()
     try:
-        ended = _await(streams, limits, changed)
+        ended = _await(streams, limits, changed, _Lifeline(process.stdin, exchange.beat_s))
     finally:
         _let_go(process, readers)
     return ended, process.returncode
 
 
-def _await(streams: tuple[Stream, Stream], limits: Limits, changed: threading.Event) -> Ended:
+class _Lifeline:
+    """Says every few seconds that this process is still here."""
+
+    def __init__(self, pipe: IO[bytes] | None, every_s: float) -> None:
+        self._pipe, self._every_s, self._due = pipe, every_s, time.monotonic() + every_s
+
+    def beat(self) -> None:
+        """Say so if it is time."""
+        if self._pipe is None or time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + self._every_s
+        try:
+            self._pipe.write(b"\n")
+            self._pipe.flush()
+        except (OSError, ValueError):  # what ends the process on the other side of it ends this wait too
+            self._pipe = None
+
+
+def _await(streams: tuple[Stream, Stream], limits: Limits, changed: threading.Event, lifeline: _Lifeline) -> Ended:
     deadline = time.monotonic() + limits.seconds + _GRACE_S
     marked = False
     while not all(stream.ended for stream in streams):
         changed.wait(_POLL_S)
         changed.clear()
+        lifeline.beat()
         if any(stream.flooded for stream in streams):
             return Ended.FLOODED
         if limits.stop is not None and limits.stop.is_set():

@@ -34,9 +34,9 @@ def _script() -> str:
 def leased(transport: Transport) -> Iterator[None]:
     """Hold the device while the block runs; what an earlier holder left running there is ended first.
 
-    A holder whose link died without a word still holds the device there. If it was a process of this machine that is no more,
-    the device is taken over. Raises DeviceError that names the holder if somebody else measures there. This machine needs no
-    lease: its users share it.
+    A holder whose link died without a word still holds the device there, for a minute: then the guard ends what hears nothing
+    from its client. If it was a process of this machine that is no more, the device is taken over at once. Raises DeviceError
+    that names the holder if somebody else measures there. This machine needs no lease: its users share it.
     """
     if isinstance(transport, LocalTransport):
         yield
@@ -101,7 +101,8 @@ def _why_not(name: str, done: Completed) -> DeviceError:
     holder = _holder(done)
     if holder:
         return DeviceError(
-            f"{name} is busy: {escape(holder.partition(':')[0], 80)} measures there", hint="wait until that is done"
+            f"{name} is busy: {escape(holder.partition(':')[0], 80)} measures there",
+            hint="wait until that is done: a client that is gone is given up after a minute",
         )
     return refusal(name, "locking it", done)
 

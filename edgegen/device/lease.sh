@@ -1,7 +1,7 @@
 # Holds a device for one client: $1 edgegen's folder there, $2 who holds it, $3 a holder that is known to be gone or "". Prints
 # "held", or "busy WHO" and ends with 75.
 # The lock is a link whose text is the holder: it appears in one step. A holder that is no more loses it, and what its commands
-# left running is ended. The lock goes when this ends, which the guard sees to, unless the link is dead and nobody told it.
+# left running is ended. The lock goes when this ends, which the guard sees to, also when nothing is heard from the client.
 d=$1 w=$2 t=${3:-}
 start() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 group() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f3; }

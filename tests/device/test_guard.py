@@ -1,5 +1,6 @@
 """The guard around every command on a device, under each POSIX shell that is here: nothing outlives its client."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgegen.device import Completed, Ended, Limits, LocalTransport
-from edgegen.device.guarded import Broken, guard_script, run_guarded
+from edgegen.device.guarded import Broken, Exchange, guard_script, run_guarded
 from edgegen.errors import DeviceError
 
 LIMITS = Limits(20.0)
@@ -95,6 +96,33 @@ def test_a_command_ends_when_its_client_is_killed(tmp_path: Path) -> None:
     client.wait()
     client.stdout.close()
     assert gone(marker)
+
+
+@pytest.mark.slow
+def test_a_command_whose_client_says_nothing_more_is_killed_and_one_whose_client_does_is_not(shell: tuple[str, ...]) -> None:
+    """What a dead link looks like on the device: the input stays open and nothing comes."""
+    guard = [*shell, "-c", guard_script(), "sh", "0123", "60", "", "/dev/null/none", "watch", "1"]
+    script = 'echo "$$"; sleep 7; echo done'
+    silent, heard = (
+        subprocess.Popen([*guard, "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    )
+    assert heard.stdin is not None
+    while heard.poll() is None:
+        with contextlib.suppress(BrokenPipeError):
+            heard.stdin.write(b"\n")
+            heard.stdin.flush()
+        time.sleep(0.5)
+    told = [process.communicate(timeout=60) for process in (silent, heard)]
+    assert b"done" in told[1][0] and b"exit:0" in told[1][1]
+    assert b"done" not in told[0][0] and b"exit:143" in told[0][1]
+
+
+def test_the_client_tells_the_guard_that_it_is_there(shell: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_guarded(
+        lambda words: [*shell, *words[1:]], ["sleep", "6"], LIMITS, home=str(tmp_path), exchange=Exchange(beat_s=1.0)
+    )
+    assert done == Completed(0, "", "")
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
