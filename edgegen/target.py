@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,6 +56,21 @@ def resolve_target(name: str) -> tuple[TargetProfile, float | None]:
             return profile, next((b.seconds for b in profile.budgets if name in b.aliases), None)
     known = [word for profile in profiles for word in (profile.id, *profile.aliases)]
     raise TargetError(f"target '{name}' is unknown", hint=nearest(name, known))
+
+
+def profile_digest(target_id: str) -> str | None:
+    """Return the SHA-256 of the TOML of a built-in target; None for any other id."""
+    if target_id not in resource_names("targets"):
+        return None
+    return hashlib.sha256(resource_path("targets", target_id, error=TargetError).read_bytes()).hexdigest()
+
+
+def jetpack_of(target_id: str, l4t: str | None) -> str | None:
+    """Return the JetPack that the profile of a built-in target names for a release of Jetson Linux; None where it names none."""
+    if l4t is None or target_id not in resource_names("targets"):
+        return None
+    rows = load_target(target_id).software
+    return next((row.jetpack for row in rows if row.l4t == l4t and row.jetpack), None)
 
 
 def with_backend(profile: TargetProfile, name: str) -> TargetProfile:

@@ -25,6 +25,7 @@ from edgegen.bench.record import (
     Record,
     RingInputs,
     Runtime,
+    Signature,
     State,
     Throughput,
     Tool,
@@ -38,6 +39,8 @@ from edgegen.bundle import artifact_size, bundle_digest
 from edgegen.device import Recognised
 from edgegen.runtime.manifest import ArtifactEntry, Manifest
 from edgegen.runtime.time_bundle import DISTINCT_INPUTS
+from edgegen.target import jetpack_of, profile_digest
+from edgegen.versions import commit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Subject:
             bundle_sha256=bundle_digest(self.path), model_name=manifest.name, backend=entry.backend, precision=entry.precision,
             file_sha256=entry.files[entry.entry], size_bytes=artifact_size(self.path, entry),
             input_shapes={spec.name: (1, *spec.shape) for spec in entry.io.inputs},
-            built_for=BuiltFor(manifest.target, manifest.tools.get(entry.backend)),
+            built_for=BuiltFor(manifest.target, manifest.tools.get(entry.backend)), params=_last_fact(manifest, "params"),
+            macs=_last_fact(manifest, "macs"), signature=Signature(verified=False),
         )  # fmt: skip
 
 
@@ -82,8 +86,8 @@ def assemble(subject: Subject, plan: BenchPlan, found: Found, target: Recognised
     quality = _quality(found.checked["cases"])
     ran, facts = found.checked["ran"], found.checked["machine"]
     record = Record(
-        started_utc="", duration_s=0.0, tool=Tool("edgegen", __version__), artifact=subject.artifact,
-        target=_device(target, ran, facts), state=_state(ran, facts, found, plan), method=_method(plan),
+        started_utc="", duration_s=0.0, tool=Tool("edgegen", __version__, commit()), artifact=subject.artifact,
+        target=_device(target, ran, facts), state=_state(ran, facts, found, plan), method=_method(plan, ran),
         quality=quality, validity=judge_gate(quality), comparable_key="",
     )  # fmt: skip
     if found.warm:
@@ -116,8 +120,10 @@ def _with_times(record: Record, manifest: Manifest, plan: BenchPlan, found: Foun
     return dataclasses.replace(
         record,
         method=dataclasses.replace(_measured_method(record.method, sustained.n, warm), cool_start=sensed.cool_start(found.waits)),
-        state=dataclasses.replace(record.state, background_load_pct=sensed.background_load_pct(warm)),
-        cold=Cold(_each(processes, "load_ns"), _each(processes, "compile_ns"), _each(processes, "first_inference_ns")),
+        state=dataclasses.replace(
+            record.state, background_load_pct=sensed.background_load_pct(warm), emc_hz=sensed.memory_clock_hz(warm)
+        ),
+        cold=Cold(_each(processes, "load_ns"), _each(processes, "compile_ns"), _each(processes, "first_inference_ns"), "warm"),
         latency_ms=Latency(
             burst=burst, sustained=sustained, parts=Parts(pre=parts["pre"], compute=sustained.p50, post=parts["post"]),
             per_process_p50=tuple(_median_ms(run["sustained"]["samples_ns"]) for run in warm),
@@ -137,10 +143,11 @@ def _with_times(record: Record, manifest: Manifest, plan: BenchPlan, found: Foun
     )  # fmt: skip
 
 
-def _method(plan: BenchPlan) -> Method:
+def _method(plan: BenchPlan, ran: Mapping[str, Any]) -> Method:
     return Method(
         profile=plan.profile, mode="back-to-back" if plan.period_s is None else "paced", processes=plan.processes,
-        inputs=RingInputs(plan.seed, DISTINCT_INPUTS), pinned_cores=plan.cores,
+        inputs=RingInputs(plan.seed or 0, DISTINCT_INPUTS), pinned_cores=plan.cores,
+        includes=tuple(ran.get("includes") or ("compute",)), sync=ran.get("sync"), cuda_graph=ran.get("cuda_graph"),
         period_ms=None if plan.period_s is None else round(plan.period_s * 1e3, 6),
     )  # fmt: skip
 
@@ -150,6 +157,7 @@ def _measured_method(method: Method, runs: int, warm: Sequence[Mapping[str, Any]
     bursts = [run["burst"] for run in warm]
     stable = [burst["warmup_stable"] for burst in bursts]
     sampled = next((run["sensed"] for run in reversed(warm) if run.get("sensed")), None)
+    clock = warm[-1].get("clock") or {"name": method.clock, "resolution_ns": method.resolution_ns}
     return dataclasses.replace(
         method, runs=runs, harness_us=round(max(run["harness_ns"] for run in warm) / 1e3, 3),
         warmup=Warmup(
@@ -157,6 +165,7 @@ def _measured_method(method: Method, runs: int, warm: Sequence[Mapping[str, Any]
             None if None in stable else all(stable),
         ),
         sampler_hz=sampled["hz"] if sampled else None, sampler_cpu_share=sampled["cpu_share"] if sampled else None,
+        sampler_cost_pct=sensed.sampler_cost_pct(warm), clock=clock["name"], resolution_ns=clock["resolution_ns"],
     )  # fmt: skip
 
 
@@ -174,7 +183,8 @@ def _device(target: Recognised, ran: Mapping[str, Any], facts: Mapping[str, Any]
     return Device(
         target.id, Runtime(ran["backend"], ran["version"]), facts["os"], facts["kernel"],
         facts["python"], facts["cpu"], facts["board"], machine=facts.get("machine"), emulated=facts.get("emulated"),
-        match=target.match,
+        match=target.match, profile_sha256=profile_digest(target.id), l4t=facts.get("l4t"),
+        jetpack=jetpack_of(target.id, facts.get("l4t")), driver=facts.get("driver"),
     )  # fmt: skip
 
 
@@ -188,8 +198,16 @@ def _state(ran: Mapping[str, Any], facts: Mapping[str, Any], found: Found, plan:
         clocks=clocks, power_mode=facts.get("power_mode"), cpu_governor=facts["cpu_governor"],
         cpu_affinity=None if affinity is None else tuple(affinity), cpu_hz_min=low, cpu_hz_max=high, gpu_hz_min=gpu[0],
         gpu_hz_max=gpu[1], threads=ran.get("threads"), load_1min=found.checked["machine"]["load_1min"],
-        swap_used_bytes=facts["swap_used_bytes"], free_at_start_bytes=facts.get("free_bytes"),
+        swap_used_bytes=facts["swap_used_bytes"], free_at_start_bytes=facts.get("free_bytes"), ambient_c=plan.ambient_c,
+        power_source=facts.get("power_source"), uptime_s=facts.get("uptime_s"), fan_pct=facts.get("fan_pct"),
     )  # fmt: skip
+
+
+def _last_fact(manifest: Manifest, name: str) -> int | None:
+    """Return what the last stage of the lineage that tells it says of the generator."""
+    told = [stage.get("facts") for stage in manifest.lineage]
+    found = [facts.get(name) for facts in told if isinstance(facts, Mapping)]
+    return next((value for value in reversed(found) if type(value) is int), None)
 
 
 def _engine(types: Mapping[str, int] | None) -> Engine | None:

@@ -78,7 +78,7 @@ def measure_in_turn(
     """Do what `measure_bundle` does for several bundles, process by process in turn: A, B, A, B, so that a slow minute of the
     device hits all of them alike. Return the records with the run times of each process."""
     started, begin = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
-    subjects = [_subject(bundle, plan.backend) for bundle in bundles]
+    plan, subjects = plan.seeded(), [_subject(bundle, plan.backend) for bundle in bundles]
     device = transport or LocalTransport()
     with leased(device):
         board = make_ready(device)

@@ -40,6 +40,14 @@ class BuiltFor:
 
 
 @dataclasses.dataclass(frozen=True)
+class Signature:
+    """Who vouches for the bundle, as far as that was verified. Bundles are not signed yet: digests alone hold their files."""
+
+    verified: bool
+    key_id: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class MeasuredArtifact:
     """What was measured. `bundle_sha256` is that of the bundle's manifest, which holds the digests of all its files."""
 
@@ -53,6 +61,7 @@ class MeasuredArtifact:
     params: int | None = None
     macs: int | None = None
     built_for: BuiltFor | None = None
+    signature: Signature | None = added()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +74,10 @@ class Runtime:
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """What it was measured on. `id` is a target id, "host" for the machine that edgegen runs on.
+    """What it was measured on. `id` is a target id, "host" for the machine that edgegen runs on; `profile_sha256` is of its TOML.
 
-    `emulated`: a program stands in for the processor (qemu), and all times are worthless.
+    `l4t` is Jetson Linux, `driver` that of the GPU or NPU. `emulated`: a program stands in for the processor (qemu), and all
+    times are worthless.
     """
 
     id: str
@@ -81,11 +91,15 @@ class Device:
     emulated: bool | None = None
     profile_sha256: str | None = None
     match: str | None = None
+    l4t: str | None = added()
+    jetpack: str | None = added()
+    driver: str | None = added()
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """How the device was set while it measured. `background_load_pct` is what others took of all cores in the sustained phase."""
+    """How the device was set while it measured. `background_load_pct` is what others took of all cores in the sustained phase,
+    `emc_hz` the median clock of the memory in it. `ambient_c` is what somebody said of the room."""
 
     clocks: str = matching(r"locked|unlocked|unknown")
     power_mode: str | None = None
@@ -102,6 +116,9 @@ class State:
     ambient_c: float | None = None
     power_source: str | None = None
     background_load_pct: float | None = added()
+    uptime_s: float | None = added()
+    fan_pct: float | None = added()
+    emc_hz: float | None = added()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +141,9 @@ class RingInputs:
 @dataclasses.dataclass(frozen=True)
 class Method:
     """How it was measured. `profile` is "full" from 600 s, "standard" from 60 s and 1,024 runs, "quick" from 10 s and 64 runs,
-    else "short". `harness_us` is what timing a run costs by itself, found with a back end that does nothing."""
+    else "short". `harness_us` is what timing a run costs by itself, found with a back end that does nothing; `sampler_cost_pct`
+    by how much longer runs take while sensors are sampled, found by runs with and without in turn. `sync` says how the back end
+    waits for an accelerator, `cuda_graph` whether its work is launched as one."""
 
     profile: str = matching(r"full|standard|quick|short")
     mode: str = matching(r"back-to-back|paced")
@@ -142,11 +161,14 @@ class Method:
     sampler_cpu_share: float | None = None
     harness_us: float | None = None
     cool_start: CoolStart | None = added()
+    sampler_cost_pct: float | None = added()
+    sync: str | None = added()
+    cuda_graph: bool | None = added()
 
 
 @dataclasses.dataclass(frozen=True)
 class Cold:
-    """Fresh processes, one value each; the page cache was not dropped."""
+    """Fresh processes, one value each. `cache` is the page cache: "warm" after the check, which reads all files."""
 
     load_ms: tuple[float, ...]
     compile_ms: tuple[float, ...]

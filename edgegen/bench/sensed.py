@@ -14,6 +14,7 @@ Json = Mapping[str, Any]
 _SOAKED_C_PER_MIN = 0.5
 _AVERAGED = {"ina3221": "the sensor averages many conversions", "ina238": "the sensor averages many conversions"}
 _PACKAGE = "package"
+_MEMORY_CLOCKS = ("emc", "dmc", "ddrc")
 
 
 def phase_sensors(warm: Sequence[Json], phase: str = "sustained") -> list[Json]:
@@ -171,6 +172,17 @@ def background_load_pct(warm: Sequence[Json]) -> float | None:
     """Return how much of all cores other processes took while runs were timed, in percent; the worst of all timed processes."""
     shares = [run["foreign_share"] for run in warm if run.get("foreign_share") is not None]
     return round(100 * max(shares), 2) if shares else None
+
+
+def sampler_cost_pct(warm: Sequence[Json]) -> float | None:
+    """Return by how much longer the median run takes while the sensors are sampled, in percent; the median of all processes."""
+    found = sorted(run["sampler_cost"] for run in warm if run.get("sampler_cost") is not None)
+    return round(100 * found[len(found) // 2], 3) if found else None
+
+
+def memory_clock_hz(warm: Sequence[Json]) -> float | None:
+    """Return the clock of the memory in the sustained phase, the mean of the processes; None where nothing tells."""
+    return _mean([value["p50"] for sensors in phase_sensors(warm) for value in _clock_values(sensors, *_MEMORY_CLOCKS)])
 
 
 def _clock_values(sensors: Json, *prefixes: str) -> Iterator[Json]:

@@ -72,15 +72,13 @@ def _litert(part: Part, folder: Path) -> Artifact:
 
 
 def _onnxruntime(part: Part, folder: Path) -> Artifact:
-    """Every layer is in int8 that can be: the search for layers that pictures gain by in float has nothing to look at here."""
     from edgegen.export.onnx_graph import feeds, io_names, to_bytes, to_onnx
-    from edgegen.export.onnx_ranges import peaks
-    from edgegen.export.qdq import insert_qdq, quantizable
+    from edgegen.export.onnxruntime_int8 import int8_models
 
     generator = _lowered(part, Backend.ONNXRUNTIME)
     model = to_onnx(generator)
     if part.int8:
-        model = insert_qdq(model, quantizable(model), peaks(model, feeds(model, _samples(generator))))
+        model = int8_models({"": model}, feeds(model, _samples(generator)))[0].model  # the first form has every layer in int8
     (folder / "snippet.onnx").write_bytes(to_bytes(model))
     inputs, outputs = io_names(generator)
     return describe_artifact(

@@ -21,6 +21,7 @@ _MAX_LOAD_PER_CORE = 0.5
 _INT8_SHARE = 0.5  # of the computing layers of an int8 file: below it, it runs in float
 _MAX_SET_NS, _MAX_ASLEEP_NS = 500_000_000, 100_000_000
 _HARNESS_SHARE = 0.01
+_MAX_SAMPLER_PCT = 2.0
 _PROCESS_SPREAD = 0.10
 _HARMLESS = ("oc3",)  # Orin Nano at full clocks has 1 to 30 a second of 1 ms, even at idle
 
@@ -76,6 +77,8 @@ def _of_state(warm: Sequence[Json]) -> Iterator[str]:
         yield "the processor was throttled"
     if any(_grew(run, "swap_used_bytes") for run in warm):
         yield "memory was swapped out meanwhile"
+    elif warm[0]["machine_before"]["swap_used_bytes"]:
+        yield f"{warm[0]['machine_before']['swap_used_bytes'] / 2**20:.0f} MiB of swap were in use"
     if ran.get("stands_in_for"):
         yield f"{ran['backend']} stands in for {ran['stands_in_for']}: good for verification, its times mean nothing"
     foreign_pct = sensed.background_load_pct(warm) or 0.0
@@ -121,8 +124,6 @@ def _worth_knowing(warm: Sequence[Json], precision: str) -> Iterator[str]:
     cores = len(before["cpu_affinity"] or ()) or 1
     if (before["load_1min"] or 0) > _MAX_LOAD_PER_CORE * cores + 1:
         yield f"other work was running: load {before['load_1min']:.1f} on {cores} cores"
-    if before["swap_used_bytes"]:
-        yield f"{before['swap_used_bytes'] / 2**20:.0f} MiB of swap were in use"
     if before["cpu_governor"] not in (None, "performance"):
         yield f"the CPU governor is '{before['cpu_governor']}', not 'performance'"
     harmless = [f"{name} rose by {count:g}" for name, count in sensed.events(warm).items() if count > 0 and name in _HARMLESS]
@@ -147,6 +148,9 @@ def _uneven(sustained: Summary, warm: Sequence[Json]) -> Iterator[str]:
     harness = max((run.get("harness_ns", 0) for run in warm), default=0)
     if harness > _HARNESS_SHARE * sustained.p50 * 1e6:
         yield f"timing itself takes {harness / 1e3:.1f} us of each run"
+    sampling = sensed.sampler_cost_pct(warm) or 0.0
+    if sampling > _MAX_SAMPLER_PCT:
+        yield f"runs take {sampling:.1f} % longer while the sensors are sampled"
     sampled = any(run.get("sensed") for run in warm)
     if sampled and not any(sensed.of_quantity(sensors, Quantity.TEMPERATURE) for sensors in sensed.phase_sensors(warm)):
         yield "no temperature can be read: throttling for heat would not show"

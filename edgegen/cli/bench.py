@@ -54,6 +54,7 @@ def bench(
     power_mode: Annotated[str | None, typer.Option(help="Of a Jetson, by name: MAXN_SUPER.", rich_help_panel=_STATE)] = None,
     governor: Annotated[str | None, typer.Option(help="Of the cores: performance.", rich_help_panel=_STATE)] = None,
     fix_clocks: Annotated[bool, typer.Option("--fix-clocks", help="Clocks at their highest.", rich_help_panel=_STATE)] = False,
+    ambient: Annotated[float | None, typer.Option(help="Temperature of the room in C, for the record.", min=-60, max=100)] = None,
     against: Annotated[Path | None, typer.Option(help="Compare with this record of an earlier measurement.")] = None,
     max_regression: Annotated[str | None, typer.Option(help="With --against: fail if it is slower by more, as 5%.")] = None,
     even_invalid: EvenInvalid = False,
@@ -97,6 +98,7 @@ def bench(
     plan = dataclasses.replace(
         _plan(profile, min_runs, min_seconds, processes), backend=backend, threads=threads, cores=_cores(affinity),
         period_s=None if period is None else parse_seconds(period), wanted=Wanted(power_mode, governor, fix_clocks),
+        ambient_c=ambient,
     )  # fmt: skip
     members = choose_members(device or ["local:"], devices)
     console.note(f"at least {plan.min_runs} runs and {plan.min_seconds:g} s in {plan.processes} process(es)")

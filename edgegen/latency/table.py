@@ -57,13 +57,14 @@ class MeasuredTable:
         self._shared_path = None if cache is None else cache / f"latency-{fingerprint_digest(self._fingerprint)}.json"
         self._shared = {} if self._shared_path is None else _read(self._shared_path, self._fingerprint)
         self._measured = self._copied = 0
-        # only exports for OpenVINO time a transposed convolution in both of its forms and take the faster
-        self._tries_forms = self._fingerprint.get("backend", Backend.OPENVINO.value) == Backend.OPENVINO.value
+        backend = Backend(self._fingerprint.get("backend", Backend.OPENVINO.value))
+        self._tries_forms = backend is Backend.OPENVINO or (backend is Backend.ONNXRUNTIME and self._int8)
 
     def seconds(self, work: LayerWork) -> float:
         """Return the seconds of a layer and its passes, from the table or by measuring now.
 
-        A transposed convolution costs what the faster of its two forms costs where exports choose by timing both: in OpenVINO.
+        A transposed convolution costs what the faster of its two forms costs where exports choose by timing both: in OpenVINO,
+        and in int8 in onnxruntime.
         """
         forms = self._forms(work)
         self._fill([line for form in forms for line in form])

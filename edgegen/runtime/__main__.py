@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     three.add_argument("--affinity", help="cores to stay on, such as 2,3")
     three.add_argument("--seed", type=int, default=0)
     three.add_argument("--idle-seconds", type=float, default=1.0, help="watch the power at rest for so long first")
+    three.add_argument("--cost-seconds", type=float, default=0.0, help="find what sampling costs, for so long")
     three.set_defaults(command=_time)
     four = commands.add_parser("layers", help="time every layer and print JSON; `edgegen bench --layers` reads this")
     four.add_argument("--runs", type=int, default=20)
@@ -165,6 +166,7 @@ def _time(options: Any) -> int:
     timing = Timing(
         options.seed, options.min_runs, options.min_seconds, options.burst_seconds, options.period_s,
         cores=_cores(options.affinity), sensor_root=options.sensor_root, sensor_hz=options.hz, idle_seconds=options.idle_seconds,
+        cost_seconds=options.cost_seconds,
     )  # fmt: skip
     found = (time_cold if options.cold else time_warm)(options.bundle, options.backend, options.threads, timing)
     sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")

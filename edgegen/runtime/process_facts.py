@@ -11,6 +11,7 @@ import re
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
+from edgegen.runtime.board_facts import board_facts
 from edgegen.runtime.device_state import power_mode
 from edgegen.runtime.sensors import clocks, process_memory, throttle_counters
 from edgegen.runtime.sensors.reading import text_of, under
@@ -32,7 +33,8 @@ def peak_memory_bytes(root: str = "/") -> Optional[int]:
 
 
 def machine_facts(root: str = "/") -> Dict[str, Any]:
-    """Return os, kernel, machine, python, cpu, usable cores, governors, clock limits, load, memory and throttle counts."""
+    """Return os, kernel, machine, python, cpu, usable cores, governors, clock limits, load, memory, throttle counts, and what
+    `board_facts` does."""
     meminfo = text_of(under(root, "/proc/meminfo")) or ""
     limits = clocks.clock_limits(root)
     cores = [both for name, both in limits.items() if name.startswith("cpu")]
@@ -45,6 +47,7 @@ def machine_facts(root: str = "/") -> Dict[str, Any]:
         "load_1min": _load(root), "swap_used_bytes": process_memory.swap_used_bytes(meminfo),
         "free_bytes": process_memory.free_bytes(meminfo), "throttle_count": _throttle_count(root),
         "board": text_of(under(root, "/proc/device-tree/model")), "power_mode": power_mode(root), "emulated": emulated(root),
+        **board_facts(root),
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -28,11 +29,15 @@ DISTINCT_INPUTS = 16
 _SETTLED_RUNS = 3
 _PART_RUNS = 20
 _NULL_RUNS = 200
+_COST_TURN_S, _COST_RUNS = 0.5, 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """What to time and how. `period_s` paces the sustained runs; `cores` pins this process; `sensor_hz` 0 samples nothing."""
+    """What to time and how. `period_s` paces the sustained runs; `cores` pins this process; `sensor_hz` 0 samples nothing.
+
+    For `cost_seconds` each, runs with and without sampling are set against each other afterwards; 0: they are not.
+    """
 
     seed: int = 0
     min_runs: int = 1024
@@ -43,6 +48,7 @@ class Timing:
     sensor_root: str = "/"
     sensor_hz: float = DEFAULT_HZ
     idle_seconds: float = 1.0
+    cost_seconds: float = 0.0
 
 
 def time_cold(path: str, backend: Optional[str], threads: int, timing: Timing) -> Dict[str, Any]:
@@ -97,6 +103,8 @@ def _warm(
         found["foreign_share"] = busy()
         found["clock_set_ns"], found["asleep_ns"] = clock_jumps(start, moment())
         found["machine_after"] = machine_facts(timing.sensor_root)
+        found["sampler_cost"] = sampler_cost(call, sensors, timing.cost_seconds)
+        found["clock"] = clock_facts()
         found["parts_ns"] = _parts(bundle, ring)
         found["ran"] = bundle.describe()
         return found
@@ -114,6 +122,31 @@ def foreign_share(root: str) -> Callable[[], Optional[float]]:
         return round(min(1.0, max(0.0, foreign / (after[1] - before[1]))), 4)
 
     return share
+
+
+def sampler_cost(call: Callable[[int], None], sensors: Optional[SensorProcess], seconds: float) -> Optional[float]:
+    """Return by which share the median run is longer while the sensors are sampled: both kinds in turn, `seconds` of each.
+
+    None without sensors or seconds. Below zero means: less than the noise.
+    """
+    if sensors is None or seconds <= 0:
+        return None
+    turns = max(1, round(seconds / _COST_TURN_S))
+    taken: Dict[str, List[int]] = {"": [], "cost": []}
+    for _ in range(turns):
+        for phase, samples in taken.items():
+            _begin(sensors, phase)
+            samples.extend(measure(call, min_runs=_COST_RUNS, min_seconds=seconds / turns, warmup_runs=1).samples_ns)
+    _begin(sensors, "")
+    without, sampled = (sorted(samples)[len(samples) // 2] for samples in taken.values())
+    return round(sampled / without - 1, 5)
+
+
+def clock_facts() -> Dict[str, Any]:
+    """Return which clock times the runs, and its resolution in ns."""
+    info = time.get_clock_info("perf_counter")
+    found = re.search(r"CLOCK_\w+", info.implementation)
+    return {"name": found.group() if found else info.implementation, "resolution_ns": max(1, round(info.resolution * 1e9))}
 
 
 def _begin(sensors: Optional[SensorProcess], phase: str) -> None:

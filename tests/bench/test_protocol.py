@@ -1,6 +1,7 @@
 """The procedure: gate first, cold numbers from fresh processes, validity computed."""
 
 import dataclasses
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from edgegen.bench import BenchPlan, bench, measure_bundle
 from edgegen.bench.record_sensors import CoolStart
 from edgegen.bundle import pack_bundle, write_bundle
 from edgegen.errors import BundleError
+from edgegen.resources import resource_path
 from edgegen.spec import Backend
 
 SHORT = BenchPlan(threads=1, min_runs=64, min_seconds=0.05, cold_processes=1)
@@ -29,6 +31,35 @@ def test_a_measurement_tells_what_ran_where_and_how_long(small: small_bundles.Sm
     assert record.memory.vm_hwm_bytes > record.memory.vm_hwm_at_start_bytes > 0
     assert record.deadline is not None and record.deadline.budget_ms == 33.0
     assert record.method.profile == "short"
+
+
+def test_the_record_tells_what_the_numbers_hang_on(small: small_bundles.Small, tmp_path: Path) -> None:
+    told = [
+        {"stage": "rewrite", "facts": {"params": 9, "macs": 90}},
+        {"stage": "distill", "facts": {"params": 7}},
+        {"stage": "x"},
+    ]
+    manifest = dataclasses.replace(small.manifest(), lineage=tuple(told))
+    bundle = write_bundle(tmp_path / "b", manifest=manifest, artifacts=[small.artifact], cases=small.cases(1, min_psnr_db=45.0))
+    record = measure_bundle(bundle, dataclasses.replace(SHORT, min_seconds=1.0, ambient_c=21.5))
+    assert (record.artifact.params, record.artifact.macs) == (7, 90)
+    assert record.artifact.signature is not None and not record.artifact.signature.verified
+    assert (
+        record.target.profile_sha256
+        == hashlib.sha256(resource_path("targets", "host", error=BundleError).read_bytes()).hexdigest()
+    )
+    assert record.tool.git is not None and len(record.tool.git.rstrip("+")) == 12
+    assert record.state.ambient_c == 21.5 and (record.state.uptime_s or 0) > 0
+    assert record.method.sampler_cost_pct is not None and record.method.includes == ("compute",)
+    assert (record.method.clock, record.method.resolution_ns, record.method.sync) == ("CLOCK_MONOTONIC", 1, None)
+    assert record.cold is not None and record.cold.cache == "warm"
+
+
+def test_inputs_are_drawn_from_a_seed_of_the_moment_which_the_record_tells(bundle: Path) -> None:
+    plan = dataclasses.replace(SHORT, min_runs=1, min_seconds=0.0, cold_processes=0)
+    seeds = [measure_bundle(bundle, one).method.inputs for one in (plan, plan, dataclasses.replace(plan, seed=5))]
+    assert len({one.seed for one in seeds if one is not None}) == 3
+    assert seeds[2] is not None and seeds[2].seed == 5
 
 
 def test_each_process_waits_for_a_cool_device_and_the_record_says_how_long(bundle: Path, tmp_path: Path) -> None:

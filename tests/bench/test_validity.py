@@ -42,6 +42,7 @@ def test_steady_runs_on_a_quiet_machine_are_valid() -> None:
 
 
 GONE = {"temperature_c/gpu": {**ZONE, "vanished": True}}
+SWAPPING = {**warm(swap_used_bytes=8 << 20), "machine_before": {**FACTS, "swap_used_bytes": 8 << 20}}
 EMULATED = {**warm(), "machine_before": {**FACTS, "emulated": True}}
 
 
@@ -60,6 +61,7 @@ EMULATED = {**warm(), "machine_before": {**FACTS, "emulated": True}}
         (warm(GONE), "the sensor temperature_c/gpu vanished meanwhile"),
         (EMULATED, "the processor is emulated"),
         ({**warm(), "foreign_share": 0.25}, "other work took 25 % of the cores meanwhile"),
+        (SWAPPING, "8 MiB of swap were in use"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -106,6 +108,17 @@ def test_processes_that_differ_and_timing_that_costs_too_much_are_warnings() -> 
     assert judged(warm(), slow).warnings == (
         "processes differ: their medians go from 1.000 to 1.200 ms", "timing itself takes 20.0 us of each run",
     )  # fmt: skip
+
+
+def test_sampling_that_slows_the_runs_down_is_told_and_noise_is_not() -> None:
+    costs = [{**warm(), "sampler_cost": share} for share in (-0.004, 0.031, 0.035)]
+    assert judged(*costs).warnings == ("runs take 3.1 % longer while the sensors are sampled",)
+    assert judged(*costs[:1]).warnings == ()
+    assert sensed.sampler_cost_pct(costs[:1]) == -0.4 and sensed.sampler_cost_pct([warm()]) is None
+
+
+def test_a_warm_up_that_never_gets_stable_is_told() -> None:
+    assert judged({**warm(), "burst": {"warmup_stable": False}}).warnings == ("the warm-up did not become stable",)
 
 
 def test_a_sensor_process_that_died_is_a_warning() -> None:

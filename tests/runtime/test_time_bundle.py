@@ -62,6 +62,14 @@ def test_power_at_rest_is_watched_first_where_anything_tells_it(bundle: str, tmp
     assert time_warm(bundle, None, 1, timing)["sensed"]["phases"]["idle"]["sensors"]["power_w/VIN"]["mean"] == 4.0
 
 
+def test_what_sampling_costs_is_found_by_runs_with_and_without_in_turn(bundle: str) -> None:
+    timing = Timing(min_runs=1, min_seconds=0, burst_seconds=0, sensor_hz=50.0, cost_seconds=0.1)
+    found = time_warm(bundle, None, 1, timing)
+    assert found["sampler_cost"] > -1 and found["sensed"]["phases"]["cost"]["samples"] >= 2
+    assert found["clock"] == {"name": "CLOCK_MONOTONIC", "resolution_ns": 1}
+    assert time_warm(bundle, None, 1, SHORT)["sampler_cost"] is None
+
+
 def test_without_sensors_none_are_asked(bundle: str) -> None:
     assert "sensed" not in time_warm(bundle, None, 1, Timing(min_runs=1, min_seconds=0, burst_seconds=0, sensor_hz=0))
 

@@ -108,7 +108,8 @@ class TensorRtRunner:
         """Say which TensorRT runs it."""
         return {
             "backend": "tensorrt", "version": self._version, "device": "GPU", "threads": None,
-            "compile_ns": self._compile_ns, "execution_types": None,
+            "compile_ns": self._compile_ns, "execution_types": None, "includes": ["h2d", "compute", "d2h"],
+            "sync": "auto", "cuda_graph": False,
         }  # fmt: skip
 
     def close(self) -> None:
