@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import secrets
 import subprocess
 import threading
@@ -121,8 +122,7 @@ class _Lifeline:
             return
         self._due = time.monotonic() + self._every_s
         try:
-            self._pipe.write(b"\n")
-            self._pipe.flush()
+            os.write(self._pipe.fileno(), b"\n")  # not through its buffer, which would fail once more when it is closed
         except (OSError, ValueError):  # what ends the process on the other side of it ends this wait too
             self._pipe = None
 
