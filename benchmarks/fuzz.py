@@ -1,12 +1,13 @@
-"""Fuzz every parser of the bench for as long as you like.
+"""Fuzz every parser of what others write, for as long as you like.
 
     python benchmarks/fuzz.py --minutes 10
 
 Minutes are of the processor and shared by all parsers, in turns: other work on the machine does not shorten them. What came of it
 goes to docs/results/fuzz.md.
 
-Inputs are the golden files of the tests with bytes flipped, cut, doubled and swapped, and plain noise. Whatever a parser is
-given, it may answer or raise its own error; anything else is a crash: it is printed with its input, and the exit code is 1.
+Inputs are the golden files of the tests, the TOML of this repository and tiny files of each kind, with bytes flipped, cut,
+doubled and swapped, and plain noise. Whatever a parser is given, it may answer or raise its own error; anything else is a crash:
+it is printed with its input, and the exit code is 1.
 Seeds are printed, so that a crash can be had again.
 """
 
@@ -27,6 +28,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from fuzz_files import Target, foreign_targets
 from machine import write_result
 
 import edgegen.runtime
@@ -87,7 +89,7 @@ def main() -> int:
     warnings.simplefilter("ignore")  # numpy remarks on headers that it reads all the same
     rng, end = random.Random(options.seed), time.process_time() + 60 * options.minutes
     with tempfile.TemporaryDirectory() as scratch:
-        targets = {**text_targets(), **file_targets(Path(scratch))}
+        targets = {**text_targets(), **file_targets(Path(scratch)), **foreign_targets(Path(scratch))}
         counts = dict.fromkeys(targets, 0)
         refused = dict.fromkeys(targets, 0)
         taken = dict.fromkeys(targets, 0.0)
@@ -110,11 +112,8 @@ def main() -> int:
     body += [f"| {name} | {taken[name]:.0f} s | {count} | {refused[name]} |" for name, count in counts.items()]
     body += ["", f"No crash. Seed {options.seed}; whatever is not refused was answered, and the answer checked to be possible."]
     command = f"python benchmarks/fuzz.py --minutes {options.minutes:g}"
-    write_result(options.out, "Fuzzing the parsers of the bench", command, "\n".join(body))
+    write_result(options.out, "Fuzzing the parsers", command, "\n".join(body))
     return 0
-
-
-Target = tuple[list[bytes], Callable[[bytes], object]]
 
 
 def text_targets() -> Mapping[str, Target]:

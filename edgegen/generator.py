@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgegen.errors import CheckpointError
 from edgegen.spec import ComponentSpec
 
 if TYPE_CHECKING:
@@ -75,7 +76,23 @@ def save_generator(generator: Generator, folder: Path) -> None:
 
 
 def load_generator(folder: Path) -> Generator:
-    """Read what `save_generator` wrote. No code from the folder runs: layers come from a fixed vocabulary."""
+    """Read what `save_generator` wrote. No code from the folder runs: layers come from a fixed vocabulary.
+
+    Raises CheckpointError for a folder that holds anything else.
+    """
+    from safetensors import SafetensorError
+
+    wrong = (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, SyntaxError, AssertionError, OSError)
+    try:
+        return _read_generator(folder)
+    except (*wrong, SafetensorError) as problem:
+        raise CheckpointError(
+            f"{folder} holds no generator that edgegen wrote ({type(problem).__name__}: {problem})",
+            hint="remove the folder and run again",
+        ) from problem
+
+
+def _read_generator(folder: Path) -> Generator:
     from safetensors.torch import load_file
 
     from edgegen.graph import graph_from_json

@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import math
 import operator
+import re
 from typing import Any
 
 import torch
@@ -75,6 +76,8 @@ METHODS = (
     "view", "reshape", "flatten", "size", "contiguous", "clamp", "tanh", "sigmoid", "relu", "add", "mul", "permute", "unsqueeze",
     "float",
 )  # fmt: skip
+_WORD = r"[A-Za-z_]\w*"
+_OPERATIONS = ("placeholder", "get_attr", "call_function", "call_method", "call_module", "output")
 _DROPPED = (nn.Dropout, nn.Dropout2d)  # do nothing in eval mode
 
 
@@ -292,7 +295,8 @@ def graph_to_json(module: fx.GraphModule) -> dict[str, Any]:
 
 
 def graph_from_json(document: dict[str, Any]) -> fx.GraphModule:
-    """Rebuild the graph with fresh weights. Raises CheckpointError for a layer or function outside the vocabulary."""
+    """Rebuild the graph with fresh weights. Raises CheckpointError for a layer or function outside the vocabulary, and for names
+    that are none: fx compiles them into the source of the module."""
     kinds = {kind.__name__: kind for kind in LAYERS}
     root = nn.Module()
     for target, entry in document["layers"].items():
@@ -305,15 +309,24 @@ def graph_from_json(document: dict[str, Any]) -> fx.GraphModule:
         root.register_parameter(name, nn.Parameter(torch.zeros(shape)))
     graph, made = fx.Graph(), {}
     for entry in document["nodes"]:
+        words = _decode(entry["kwargs"], made)
+        _check_names(entry, words)
         if entry["op"] == "call_function" and entry["target"] not in FUNCTIONS:
             raise CheckpointError(f"node '{entry['name']}' calls unknown function {entry['target']}")
         if entry["op"] == "call_method" and entry["target"] not in METHODS:
             raise CheckpointError(f"node '{entry['name']}' calls unknown method {entry['target']}")
         target = FUNCTIONS[entry["target"]] if entry["op"] == "call_function" else entry["target"]
-        made[entry["name"]] = graph.create_node(
-            entry["op"], target, _decode(entry["args"], made), _decode(entry["kwargs"], made), name=entry["name"]
-        )
+        made[entry["name"]] = graph.create_node(entry["op"], target, _decode(entry["args"], made), words, name=entry["name"])
     return fx.GraphModule(root, graph).eval()
+
+
+def _check_names(entry: dict[str, Any], words: dict[str, Any]) -> None:
+    if entry["op"] not in _OPERATIONS:
+        raise CheckpointError(f"node '{entry['name']}' has the unknown operation {entry['op']!r}")
+    path = _WORD if entry["op"] == "placeholder" else r"\w+(?:\.\w+)*"
+    for pattern, text in ((path, entry["target"]), *((_WORD, word) for word in words)):
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise CheckpointError(f"node '{entry['name']}' has {text!r} where a name should stand")
 
 
 def _settings(layer: nn.Module) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -215,3 +216,25 @@ def test_example_inputs_stay_in_the_range_of_the_spec_and_repeat() -> None:
     assert torch.equal(x, again)
     assert x.min() >= -1.0 and x.max() <= 1.0
     assert x.shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("place", ["target", "kwargs", "op"])
+def test_a_stored_graph_whose_names_would_become_code_is_refused_and_nothing_runs(place: str, tmp_path: Path) -> None:
+    generator = Generator(trace(nn.Sequential(nn.ReLU())), ComponentSpec("g", (), ()), "f", {}, {})
+    save_generator(generator, tmp_path)
+    document = json.loads((tmp_path / "generator.json").read_text())
+    trap = tmp_path / "ran"
+    evil = f"x=open({str(trap)!r}, 'w')"
+    node = document["graph"]["nodes"][0 if place == "target" else 1]
+    node[place] = {"dict": {evil: 1}} if place == "kwargs" else evil
+    (tmp_path / "generator.json").write_text(json.dumps(document))
+    with pytest.raises(CheckpointError, match="where a name should stand|unknown operation"):
+        load_generator(tmp_path)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"graph": {"layers": [], "nodes": 1}}'])
+def test_what_is_no_stored_generator_is_refused_with_a_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "generator.json").write_text(text)
+    with pytest.raises(CheckpointError, match="holds no generator that edgegen wrote"):
+        load_generator(tmp_path)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgegen.errors import BundleError
+from edgegen.errors import BundleError, EdgegenError
 from edgegen.export.node_settings import NodeFacts
 from edgegen.export.preflight import Finding, judge_nodes
 from edgegen.op_table import Action, OpTable, Setting
@@ -82,14 +82,20 @@ def judge_artifact(
 
 
 def artifact_nodes(backend: Backend, precision: Precision, files: Mapping[str, bytes]) -> list[ArtifactNode]:
-    """Return the operations of an artifact in the order of execution."""
-    match backend:
-        case Backend.LITERT:
-            return _of_tflite(_only(files, ".tflite"))
-        case Backend.TENSORRT | Backend.ONNXRUNTIME:
-            return _of_onnx(_only(files, ".onnx"), precision)
-        case Backend.OPENVINO:
-            return _of_openvino(files)
+    """Return the operations of an artifact in the order of execution. Raises BundleError for files that are none."""
+    try:
+        match backend:
+            case Backend.LITERT:
+                return _of_tflite(_only(files, ".tflite"))
+            case Backend.TENSORRT | Backend.ONNXRUNTIME:
+                return _of_onnx(_only(files, ".onnx"), precision)
+            case Backend.OPENVINO:
+                return _of_openvino(files)
+    except (EdgegenError, MemoryError):
+        raise
+    except Exception as problem:  # the readers of other projects raise what they like for damaged files
+        said = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        raise BundleError(f"the {backend.value} artifact cannot be read: {said[:200]}", hint="make the bundle again") from problem
 
 
 def _only(files: Mapping[str, bytes], ending: str) -> bytes:

@@ -78,3 +78,11 @@ def test_an_openvino_graph_is_read_without_its_weights_arithmetic(tmp_path: Path
 def test_an_artifact_without_its_file_is_a_broken_bundle() -> None:
     with pytest.raises(BundleError, match=r"0 \.onnx files"):
         artifact_nodes(Backend.ONNXRUNTIME, Precision.F32, {"model.xml": b""})
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"), [(Backend.ONNXRUNTIME, "m.onnx"), (Backend.LITERT, "m.tflite"), (Backend.OPENVINO, "m.xml")]
+)
+def test_a_damaged_artifact_is_one_sentence(backend: Backend, name: str) -> None:
+    with pytest.raises(BundleError, match=f"the {backend.value} artifact cannot be read"):
+        artifact_nodes(backend, Precision.F32, {name: b"\x08\x0e:\x8e\x01 damaged"})
