@@ -90,6 +90,10 @@ def _run(name: str, family, row: str, seed: int, out: Path, goal_ms: str | None)
     if (folder / "figures.json").exists():
         return
     default = folder.parent / "default" / "stages"
+    known = default.parent / "figures.json"
+    if "move" in CHANGES[row] and known.exists() and CHANGES[row]["move"] not in json.loads(known.read_text())["moves"]:
+        print(name, row, seed, "is what the default did: it took no such move", flush=True)
+        return
     if default.exists() and all(key.startswith("distill.") for key in CHANGES[row]) and not folder.exists():
         shutil.copytree(default, folder / "stages", ignore=shutil.ignore_patterns("*-distill-*"))  # the same cut
     request = _request(family, float(goal_ms) * 1e-3 if goal_ms else None, folder, seed, until="prune")
