@@ -57,7 +57,7 @@ def families(out: Path) -> dict[str, Family]:
     """Return the five generators; the street scenes are rendered into `out`."""
     checkpoints, photos = SHARED / "checkpoints", SHARED / "images/street_train"
     return {
-        "style": Family(checkpoints / "style_rain_princess/rain_princess.pt", "256x256", photos, 5e12, 128, 4),
+        "style": Family(checkpoints / "style_rain_princess/rain_princess.pt", "256x256", photos, 5e12, 0, 1),
         "srgan": Family(checkpoints / "srgan_x4/netG_epoch_4_100.pth", "64x64", photos, 5e12, 48, 4),
         "dcgan": Family(checkpoints / "dcgan_faces32/generator_2.pth", None, None, 3e12, 0, 64, 1500, "macs"),
         "vae": Family(checkpoints / "vae_celeba64/model.pt", None, None, 3e12, 0, 32, 1500, "macs"),

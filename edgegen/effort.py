@@ -19,6 +19,7 @@ _FEWEST_STEPS = 100
 _POLISH, _POLISH_RATE = 0.25, 0.5  # of a whole training's steps, and of its learning rate
 _PIXELS_PER_BATCH = 1 << 16
 _BATCHES = (4, 64)
+_LARGEST_CROP = 256  # as many pixels as a batch
 
 
 def steps_for(effort: Effort, config: DistillConfig, teacher: Generator, student_macs: float) -> int:
@@ -32,7 +33,7 @@ def steps_for(effort: Effort, config: DistillConfig, teacher: Generator, student
 
     per_sample = count_macs(teacher.module, teacher.spec) + 3 * student_macs
     macs, most = _TRAINING[effort]
-    return max(_FEWEST_STEPS, min(most, int(macs / (per_sample * _crop_share(teacher, config) * config.batch))))
+    return max(_FEWEST_STEPS, min(most, int(macs / (per_sample * _crop_share(teacher, config.augment.crop) * config.batch))))
 
 
 def shortened(config: DistillConfig, steps: int, share: float) -> tuple[DistillConfig, int]:
@@ -47,12 +48,35 @@ def polished(config: DistillConfig, steps: int) -> tuple[DistillConfig, int]:
     return dataclasses.replace(config, learning_rate=_POLISH_RATE * config.learning_rate), steps
 
 
-def batch_for(teacher: Generator, config: DistillConfig) -> int:
-    """Return how many samples make about 65,000 output pixels: small pictures need many for a steady gradient."""
-    picture = teacher.spec.outputs[0]
-    pixels = picture.height * picture.width * _crop_share(teacher, config)
+def fitted(config: DistillConfig, teacher: Generator) -> tuple[DistillConfig, str]:
+    """Return `config` with a crop and a batch that fit the generator, and why the crop is not what was asked for ("": it is).
+
+    Norms over the picture have other statistics on a crop than at run time, so generators with such norms train on whole
+    pictures, or on the largest crops that one sample of a step may have.
+    """
+    crop, why = config.augment.crop, ""
     least, most = _BATCHES
-    return max(least, min(most, round(_PIXELS_PER_BATCH / pixels)))
+    if crop and not takes_crops(teacher, crop):
+        crop, why = 0, f"the generator does not take crops of {crop} pixels, training on whole pictures"
+    elif 0 < crop < _LARGEST_CROP and normalises_over_pictures(teacher):
+        least, whole = 1, _crop_share(teacher, _LARGEST_CROP) == 1.0
+        crop = 0 if whole or not takes_crops(teacher, _LARGEST_CROP) else _LARGEST_CROP
+        why = (
+            f"the generator's norms see the whole picture, training on {f'crops of {crop} pixels' if crop else 'whole pictures'}"
+        )
+    config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, crop=crop))
+    if not config.batch:
+        picture = teacher.spec.outputs[0]
+        samples = round(_PIXELS_PER_BATCH / (picture.height * picture.width * _crop_share(teacher, crop)))
+        config = dataclasses.replace(config, batch=max(least, min(most, samples)))
+    return config, why
+
+
+def normalises_over_pictures(generator: Generator) -> bool:
+    """Whether a norm takes its statistics from the picture that it is given."""
+    from torch import nn
+
+    return any(isinstance(m, nn.InstanceNorm2d) and not m.track_running_stats for m in generator.module.modules())
 
 
 def takes_crops(teacher: Generator, crop: int) -> bool:
@@ -70,9 +94,9 @@ def takes_crops(teacher: Generator, crop: int) -> bool:
     return size * image.height == crop * teacher.spec.outputs[0].height
 
 
-def _crop_share(teacher: Generator, config: DistillConfig) -> float:
-    """The part of a whole input that one training sample has."""
+def _crop_share(teacher: Generator, crop: int) -> float:
+    """The part of a whole input that a training sample has."""
     image = teacher.spec.inputs[0]
-    if image.layout is not Layout.CHW or not config.augment.crop:
+    if image.layout is not Layout.CHW or not crop:
         return 1.0
-    return min(1.0, config.augment.crop**2 / (image.height * image.width))
+    return min(1.0, crop**2 / (image.height * image.width))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgegen.effort import batch_for, polished, shortened, steps_for, takes_crops
+from edgegen.effort import fitted, polished, shortened, steps_for
 from edgegen.errors import StageError, require
 from edgegen.generator import Generator, load_generator, save_generator
 from edgegen.invariants import check_invariants
@@ -264,12 +264,10 @@ class Run:
 
     def distill_config(self, teacher: Generator) -> DistillConfig:
         """Return the recipe's distill settings with a batch and a crop that fit the generator."""
-        config = self.request.recipe.distill
-        crop = config.augment.crop
-        if crop and not takes_crops(teacher, crop):
-            self.progress.note(f"distill: the generator does not take crops of {crop} pixels, training on whole pictures")
-            config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, crop=0))
-        return config if config.batch else dataclasses.replace(config, batch=batch_for(teacher, config))
+        config, why = fitted(self.request.recipe.distill, teacher)
+        if why:
+            self.progress.note(f"distill: {why}")
+        return config
 
     def networks(self, teacher: Generator) -> tuple[Any, Any]:
         """Return the discriminator and the perceptual network that were given; None for each that was not."""

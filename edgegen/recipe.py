@@ -143,6 +143,7 @@ class AdversaryConfig:
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
     """Augmentation of training images: `crop` is the side in pixels of random square crops (0: the whole picture, resized).
+    Generators that normalise over the picture take whole pictures, or crops of 256, where less is asked for.
 
     `views` 0: every pass over the pictures augments them anew. N: each picture is seen in N views that are drawn once, and
     inputs without pictures come from a pool of N x 1024. The teacher's images of them are then computed once and stored.
@@ -159,9 +160,9 @@ class AugmentConfig:
 class DistillConfig:
     """Settings of the distill stage. `steps` 0 means: as many as the effort pays for, from the MACs of teacher and student.
 
-    `batch` 0 means: about 65,000 output pixels, at least 4 and at most 64 samples. `patience` is the number of evaluations
-    without a better held-out picture after which training stops; 0: never. `workers` is the number of processes that prepare
-    inputs ahead of the step; 0: the training process does it.
+    `batch` 0 means: about 65,000 output pixels, at least 4 and at most 64 samples (at least 1 of generators that normalise over
+    the picture). `patience` is the number of evaluations without a better held-out picture after which training stops; 0:
+    never. `workers` is the number of processes that prepare inputs ahead of the step; 0: the training process does it.
     """
 
     steps: int = within(0, low=0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgegen.artifact import Artifact, load_artifacts, save_artifacts
 from edgegen.candidates import Judged, export_candidates, judge, keep_judged
-from edgegen.effort import batch_for, shortened, steps_for, takes_crops
+from edgegen.effort import fitted, shortened, steps_for
 from edgegen.generator import Generator, StageRecord, load_generator, save_generator
 from edgegen.graph import count_macs
 from edgegen.recipe import Choice, DistillConfig, Effort, QatConfig
@@ -115,9 +115,7 @@ def training_config(
     losses = dataclasses.replace(distilled.losses, adversarial=0.0, perceptual=0.0)
     if not any(dataclasses.astuple(losses)):
         losses = dataclasses.replace(losses, l1=1.0)
-    crop = distilled.augment.crop if takes_crops(teacher, distilled.augment.crop) else 0
-    base = dataclasses.replace(distilled, losses=losses, augment=dataclasses.replace(distilled.augment, crop=crop))
-    base = base if base.batch else dataclasses.replace(base, batch=batch_for(teacher, base))
+    base, _ = fitted(dataclasses.replace(distilled, losses=losses), teacher)
     whole = steps_for(effort, base, teacher, count_macs(student.module, student.spec))
     base, fewer = shortened(base, whole, _SHARE)
     steps = config.steps or max(_FEWEST_STEPS, fewer)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from edgegen.candidates import fastest
-from edgegen.effort import batch_for, steps_for, takes_crops
+from edgegen.effort import fitted, steps_for
 from edgegen.errors import RecipeError
 from edgegen.generator import Generator
 from edgegen.graph import count_macs, count_params
@@ -119,11 +119,7 @@ def _open(request: Request, progress: Progress) -> _Case:
     if "rewrite" in recipe.stages:
         approximate = "distill" in recipe.stages
         rewritten = rewrite(teacher, recipe.rewrite, pays=request.target.rewrites, approximate=approximate)
-    config = recipe.distill
-    if config.augment.crop and not takes_crops(teacher, config.augment.crop):
-        config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, crop=0))
-    if not config.batch:
-        config = dataclasses.replace(config, batch=batch_for(teacher, config))
+    config, _ = fitted(recipe.distill, teacher)
     wanted = tuple(Precision(p) for p in recipe.export.precisions) or request.target.precisions
     return _Case(request, teacher, rewritten, inputs, config, load_past_runs(), fastest(wanted))
 
