@@ -42,7 +42,7 @@ def judge(
     for artifact, made, times_taken in zip(artifacts, run_all(jobs), times, strict=True):
         crash = next((c for c in (made, *times_taken) if isinstance(c, Crash)), None)
         if crash or isinstance(made, Crash):
-            failed[artifact.name] = str(crash)
+            failed[artifact.name] = crash.reason if crash else ""
             continue
         taken = statistics.median(times_taken)
         found = assess(artifact, made.outputs, made.ran, cases, seed=0)
