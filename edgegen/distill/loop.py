@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "distill.training"
 _SHOWN_PAIRS = 4
 _SCALARS_EVERY = 10
+_WORSE_DB = 0.1
 
 
 Build = Callable[[tuple[torch.Tensor, ...], Hardware], Trainee]
@@ -244,7 +245,11 @@ def _closing_words(run: Run) -> list[str]:
     """Return what the curve says when the training is over, as sentences."""
     found = outlook(run.history.points)
     early = f"stopped after {run.step} of {run.steps} steps: {run.config.patience} evaluations brought nothing better"
-    return ([early] if run.has_stopped else []) + ([found.text] if found else [])
+    lost = run.history.points[0]["psnr_db"] - run.history.points[-1]["psnr_db"]
+    worse = (
+        f"the student was {lost:.1f} dB nearer to the teacher before it was trained: lower distill.learning_rate, or train longer"
+    )
+    return ([early] if run.has_stopped else []) + ([worse] if lost > _WORSE_DB else []) + ([found.text] if found else [])
 
 
 def _take_step(run: Run) -> dict[str, float]:

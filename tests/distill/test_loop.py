@@ -152,6 +152,15 @@ def test_patience_changes_nothing_while_the_picture_gets_better(tmp_path):
     assert same_weights(patient, run(tmp_path / "endless")) and patient.lineage[-1].facts["steps"] == STEPS
 
 
+def test_a_training_that_leads_away_from_the_teacher_says_so(tmp_path):
+    progress = Recorder()
+    run(tmp_path, config=dataclasses.replace(CONFIG, learning_rate=0.3), student=painter(8, seed=2), progress=progress, steps=6)
+    assert any("nearer to the teacher before it was trained: lower distill.learning_rate" in note for note in progress.notes)
+    calm = Recorder()
+    run(tmp_path / "calm", progress=calm, steps=20)
+    assert not any("before it was trained" in note for note in calm.notes)
+
+
 def test_the_record_and_a_note_say_what_more_steps_would_give(tmp_path):
     progress = Recorder()
     facts = run(tmp_path, progress=progress, steps=40).lineage[-1].facts
