@@ -4,11 +4,13 @@ Output row o of a transposed convolution (stride s, kernel k, padding p) reads x
 phase a of phase row u reads the rows i = u + d with d = (a + p - c - kr) / s for every kernel row kr that makes d whole. So
 the s phases (s*s in two axes) are output channels of an ordinary convolution over x, which depth-to-space interleaves; c rows
 are cropped in front. c = 0 needs no crop; c = p mod s needs the fewest taps, ceil(k/s). We take the fewest taps, then the
-smallest crop. A Crop2d behind the layer is absorbed: it only moves p and shortens the output.
+smallest crop. A Crop2d behind the layer is absorbed: it only moves p and shortens the output. A ReLU behind it goes right
+behind the convolution: back ends run it with the convolution, and the interleaving moves int8 values that are cut off already.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import torch
@@ -17,6 +19,8 @@ from torch import fx, nn
 from edgegen.graph import clean, layer_of, replace_layer
 from edgegen.layers import Crop2d, DepthToSpace, Reshape
 
+_WITH_THE_CONVOLUTION = (nn.ReLU, nn.ReLU6, nn.LeakyReLU)  # per value, so they commute with moving values
+
 
 def replace_conv_transpose(module: fx.GraphModule, shapes: dict[str, tuple[int, ...]]) -> int:
     """Replace every ConvTranspose2d of `module` in place; return how many were replaced.
@@ -24,18 +28,32 @@ def replace_conv_transpose(module: fx.GraphModule, shapes: dict[str, tuple[int, 
     `shapes` are the node shapes of `edgegen.graph.node_shapes`: one on a 1x1 input becomes Linear + reshape.
     """
     replaced = 0
+    sources = {node: shapes[node.all_input_nodes[0].name] for node in module.graph.nodes if node.all_input_nodes}
     for node in list(module.graph.nodes):
         layer = layer_of(module, node)
         if not isinstance(layer, nn.ConvTranspose2d) or layer.dilation != (1, 1):
             continue
-        source = shapes[node.all_input_nodes[0].name]
+        source = sources[node]
         if source[2:] == (1, 1) and layer.groups == 1:
-            replace_layer(module, node, as_linear(layer, shapes[node.name][2:]))
+            chain = as_linear(layer, shapes[node.name][2:])
         else:
-            replace_layer(module, node, as_subpixel(layer, (source[2], source[3]), absorb_crop(module, node)))
+            chain = as_subpixel(layer, (source[2], source[3]), absorb_crop(module, node))
+        replace_layer(module, node, _with_activation(chain, module, node))
         replaced += 1
     clean(module)
     return replaced
+
+
+def _with_activation(chain: list[nn.Module], module: fx.GraphModule, node: fx.Node) -> list[nn.Module]:
+    """Return `chain` with the ReLU that alone reads `node` behind its weighted layer; it is gone from `module` then."""
+    user = next(iter(node.users)) if len(node.users) == 1 else None
+    activation = None if user is None else layer_of(module, user)
+    if user is None or not isinstance(activation, _WITH_THE_CONVOLUTION):
+        return chain
+    user.replace_all_uses_with(node)
+    module.graph.erase_node(user)
+    weighted = next(i for i, layer in enumerate(chain) if isinstance(layer, (nn.Conv2d, nn.Linear)))
+    return [*chain[: weighted + 1], copy.deepcopy(activation), *chain[weighted + 1 :]]
 
 
 def absorb_crop(module: fx.GraphModule, node: fx.Node) -> tuple[int, int, int, int]:

@@ -1,11 +1,12 @@
 """ConvTranspose2d -> Conv2d + depth-to-space is exact for every configuration, and stays in the vocabulary."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from edgegen.graph import graph_from_json, graph_to_json, node_shapes, trace
+from edgegen.graph import graph_from_json, graph_to_json, layer_of, node_shapes, trace
 from edgegen.layers import Crop2d
 from edgegen.rewrite.conv_transpose import as_subpixel, replace_conv_transpose
 
@@ -52,6 +53,42 @@ def test_a_dcgan_stem_becomes_a_linear_layer():
     expected = module(x)
     replace_conv_transpose(module, node_shapes(module, (x,)))
     assert any(isinstance(m, nn.Linear) for m in module.modules())
+    assert torch.allclose(module(x), expected, atol=1e-5)  # float32 sums in another order
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.2), nn.ReLU6()], ids=lambda a: type(a).__name__)
+def test_a_relu_behind_the_layer_goes_right_behind_the_convolution(activation):
+    layer = nn.ConvTranspose2d(3, 5, 3, 2, 1, dtype=torch.float64)
+    module = trace(nn.Sequential(layer, activation, nn.Conv2d(5, 2, 1, dtype=torch.float64)))
+    x = torch.randn(2, 3, 6, 5, dtype=torch.float64)
+    expected = module(x)
+    replace_conv_transpose(module, node_shapes(module, (x,)))
+    kinds = [type(layer_of(module, node)) for node in module.graph.nodes if layer_of(module, node) is not None]
+    assert kinds[kinds.index(nn.Conv2d) + 1] is type(activation) and kinds.count(type(activation)) == 1
+    assert (module(x) - expected).abs().max() < 1e-12
+
+
+def test_layers_one_behind_the_other_are_all_replaced():
+    layers = (nn.ConvTranspose2d(3, 4, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(4, 5, 3, 2), nn.ConvTranspose2d(5, 2, 2, 2))
+    module, x = trace(nn.Sequential(*layers)), torch.randn(2, 3, 4, 5)
+    expected = module(x)
+    assert replace_conv_transpose(module, node_shapes(module, (x,))) == 3
+    assert torch.allclose(module(x), expected, atol=1e-5)  # float32 sums in another order
+
+
+def test_a_relu_stays_where_something_else_reads_the_layer_too():
+    class Skips(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.relu = nn.ConvTranspose2d(3, 5, 4, 2, 1), nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            up = self.up(x)
+            return self.relu(up) + up
+
+    module, x = trace(Skips()), torch.randn(2, 3, 6, 5)
+    expected = module(x)
+    replace_conv_transpose(module, node_shapes(module, (x,)))
     assert torch.allclose(module(x), expected, atol=1e-5)  # float32 sums in another order
 
 
