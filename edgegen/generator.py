@@ -82,10 +82,10 @@ def load_generator(folder: Path) -> Generator:
     """
     from safetensors import SafetensorError
 
-    wrong = (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, SyntaxError, AssertionError, OSError)
+    wrong = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError, SyntaxError, OSError)
     try:
         return _read_generator(folder)
-    except (*wrong, SafetensorError) as problem:
+    except (*wrong, AssertionError, SafetensorError) as problem:
         raise CheckpointError(
             f"{folder} holds no generator that edgegen wrote ({type(problem).__name__}: {problem})",
             hint="remove the folder and run again",

@@ -233,7 +233,7 @@ def test_a_stored_graph_whose_names_would_become_code_is_refused_and_nothing_run
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"graph": {"layers": [], "nodes": 1}}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"graph": {"layers": [], "nodes": 1}}', '{"graph": 1e999}'])
 def test_what_is_no_stored_generator_is_refused_with_a_sentence(text: str, tmp_path: Path) -> None:
     (tmp_path / "generator.json").write_text(text)
     with pytest.raises(CheckpointError, match="holds no generator that edgegen wrote"):

@@ -114,11 +114,10 @@ CONV = LayerWork("conv", 8, 8, (3, 3), (1, 1), 1, 16, 16, fused=("relu",), to_in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backend", "precision"), [(Backend.ONNXRUNTIME, Precision.INT8), (Backend.LITERT, Precision.F32)])
 def test_layers_are_measured_in_the_back_end_that_the_target_runs_and_its_plans_take_them(
-    server: sshd.Server, tmp_path: Path, backend: Backend, precision: Precision
+    server: sshd.Server, tmp_path: Path
 ) -> None:
-    board = SshTransport(server.address(python=sys.executable))
+    board, backend, precision = SshTransport(server.address(python=sys.executable)), Backend.ONNXRUNTIME, Precision.INT8
     settings = {"precision": precision, "threads": 1, "grid": OneConvolution(), "progress": Silent(), "backend": backend}
     facts = measure_board_grid(board, "raspberry-pi-4", tmp_path, **settings).facts()
     assert (facts["backend"], facts["target"], facts["measured_now"]) == (backend.value, "raspberry-pi-4", 3)

@@ -78,15 +78,26 @@ def test_one_command_measures_this_machine_and_a_board_in_one_table_and_one_page
     assert ("foretold" in page) is has_peaks
 
 
-def test_layers_are_measured_on_a_board_and_marked_as_emulated(debian12: VirtualBoard, tmp_path: Path) -> None:
-    transport = open_transport(parse_address(debian12.url))
+@pytest.mark.parametrize(
+    ("board", "target", "backend", "precision"),
+    [
+        # in float: OpenVINO's int8 kernel of the linear layer mostly aborts under the emulator
+        ("debian12", "raspberry-pi-5", Backend.OPENVINO, Precision.F32),
+        ("tflite", "imx8m-plus", Backend.LITERT, Precision.INT8),
+    ],
+    indirect=["board"],
+)
+def test_layers_are_measured_on_a_board_and_marked_as_emulated(
+    board: VirtualBoard, target: str, backend: Backend, precision: Precision, tmp_path: Path
+) -> None:
+    transport = open_transport(parse_address(board.url))
     grid = Grid(channels=(8,), sides=())  # the linear layer alone: compiling a convolution takes the emulator seconds
-    # in float: OpenVINO's int8 kernel of the linear layer mostly aborts under the emulator
-    settings = {"precision": Precision.F32, "threads": 1, "grid": grid, "progress": Silent()}
-    table = measure_board_grid(transport, "raspberry-pi-5", tmp_path, **settings)
+    settings = {"precision": precision, "threads": 1, "grid": grid, "progress": Silent(), "backend": backend}
+    table = measure_board_grid(transport, target, tmp_path, **settings)
     transport.close()
     facts = table.facts()
-    assert (facts["machine"], facts["emulated"], facts["backend"]) == ("aarch64", True, "openvino")
+    assert (facts["machine"], facts["emulated"], facts["backend"]) == ("aarch64", True, backend.value)
+    assert facts.get("package") == ("tflite-runtime" if backend is Backend.LITERT else None)
     assert facts["measured_now"] == facts["lines"]
     assert all(table.known(work) is not None for work in grid.works())
 
