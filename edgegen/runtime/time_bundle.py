@@ -29,7 +29,7 @@ DISTINCT_INPUTS = 16
 _SETTLED_RUNS = 3
 _PART_RUNS = 20
 _NULL_RUNS = 200
-_COST_TURN_S, _COST_RUNS = 0.5, 4
+_COST_TURN_S, _COST_RUNS = 0.25, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,12 +131,12 @@ def sampler_cost(call: Callable[[int], None], sensors: Optional[SensorProcess], 
     """
     if sensors is None or seconds <= 0:
         return None
-    turns = max(1, round(seconds / _COST_TURN_S))
+    turns = max(2, round(seconds / _COST_TURN_S))
     taken: Dict[str, List[int]] = {"": [], "cost": []}
-    for _ in range(turns):
-        for phase, samples in taken.items():
+    for turn in range(turns):
+        for phase in sorted(taken, reverse=turn % 2 == 1):  # the order changes, so that a machine that slows down hits both alike
             _begin(sensors, phase)
-            samples.extend(measure(call, min_runs=_COST_RUNS, min_seconds=seconds / turns, warmup_runs=1).samples_ns)
+            taken[phase].extend(measure(call, min_runs=_COST_RUNS, min_seconds=seconds / turns, warmup_runs=1).samples_ns)
     _begin(sensors, "")
     without, sampled = (sorted(samples)[len(samples) // 2] for samples in taken.values())
     return round(sampled / without - 1, 5)
