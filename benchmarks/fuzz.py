@@ -111,7 +111,7 @@ def main() -> int:
     body = ["| parser | processor time | inputs | refused with a sentence |", "|---|---|---|---|"]
     body += [f"| {name} | {taken[name]:.0f} s | {count} | {refused[name]} |" for name, count in counts.items()]
     body += ["", f"No crash. Seed {options.seed}; whatever is not refused was answered, and the answer checked to be possible."]
-    command = f"python benchmarks/fuzz.py --minutes {options.minutes:g}"
+    command = f"python benchmarks/fuzz.py --minutes {options.minutes:g} --seed {options.seed}"
     write_result(options.out, "Fuzzing the parsers", command, "\n".join(body))
     return 0
 
