@@ -146,13 +146,13 @@ def _members(infos: List[zipfile.ZipInfo], path: str) -> Dict[str, zipfile.ZipIn
         raise RuntimeBundleError(f"{path} has more than {_MAX_MEMBERS} entries")
     members: Dict[str, zipfile.ZipInfo] = {}
     for info in infos:
-        if info.is_dir():
+        if info.filename.endswith("/"):
             continue
         if info.filename in members:
             raise RuntimeBundleError(f"{path}: {info.filename!r} appears twice")
         if stat.S_ISLNK(info.external_attr >> 16):
             raise RuntimeBundleError(f"{path}: {info.filename!r} is a symbolic link", hint="a bundle holds plain files only")
-        if info.filename.startswith("/") or "\\" in info.filename or ".." in info.filename.split("/"):
+        if not info.filename or info.filename.startswith("/") or "\\" in info.filename or ".." in info.filename.split("/"):
             raise RuntimeBundleError(f"{path}: {info.filename!r} is not a plain relative path")
         members[info.filename] = info
     return members

@@ -201,6 +201,11 @@ def _linked_member(packed: zipfile.ZipFile) -> None:
     packed.writestr(info, "/etc/passwd")
 
 
+def _nameless(packed: zipfile.ZipFile) -> None:
+    packed.writestr("a", "x")
+    packed.getinfo("a").filename = ""  # as a damaged central directory has it
+
+
 def _twice(packed: zipfile.ZipFile) -> None:
     with pytest.warns(UserWarning, match="Duplicate"):
         packed.writestr("manifest.json", "{}")
@@ -210,6 +215,7 @@ ARCHIVES: dict[str, tuple[Callable[[zipfile.ZipFile], None], str, str]] = {
     "member above the bundle": (lambda z: z.writestr("../evil", "x"), "", "not a plain relative path"),
     "absolute member": (lambda z: z.writestr("/evil", "x"), "", "not a plain relative path"),
     "backslash": (lambda z: z.writestr("..\\evil", "x"), "", "not a plain relative path"),
+    "nameless": (_nameless, "", "not a plain relative path"),
     "link": (_linked_member, "", "is a symbolic link"),
     "two manifests": (_twice, "", "appears twice"),
     "missing member": (lambda z: None, "artifacts/openvino/f32/generator.bin", "is missing"),
