@@ -120,15 +120,21 @@ def entropy_range(seen: Histogram, levels: int) -> Range:
 
 
 def picture_driven(
-    options: Sequence[Mapping[str, Range]], judge: Callable[[Mapping[str, Range]], float], *, most_tries: int, worth: float
+    options: Sequence[Mapping[str, Range]],
+    judge: Callable[[Mapping[str, Range]], float],
+    *,
+    most_tries: int,
+    worth: float,
+    known: Sequence[float] = (),
 ) -> tuple[dict[str, Range], float, int]:
     """Return the range per tensor that harms the picture least, what `judge` says of them, and how many were tried.
 
     `options` are whole assignments by tensor, one per estimator; `judge` returns the picture's PSNR in dB. The best whole one is
     the start; then, tensor by tensor, those first on whose width the options differ most, the others' ranges are tried and
-    kept if the picture gains `worth` dB. After `most_tries` judgements it stops.
+    kept if the picture gains `worth` dB. After `most_tries` judgements it stops. `known` is what `judge` has said of the options
+    already; they count as tried.
     """
-    scores = [judge(option) for option in options]
+    scores = known or [judge(option) for option in options]
     best = max(scores)
     chosen = dict(options[scores.index(best)])
     tries = len(options)

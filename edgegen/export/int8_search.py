@@ -82,7 +82,9 @@ def choose_int8(
     ranges = max(judged, key=lambda name: judged[name][0])
     (best, made), bounds = judged[ranges], options[ranges]
     if best < ENOUGH_DB:
-        found = _picture_driven(options, lambda tensors: judge(_PICTURE_DRIVEN, nodes, tensors)[0])
+        found = _picture_driven(
+            options, lambda tensors: judge(_PICTURE_DRIVEN, nodes, tensors)[0], [level for level, _ in judged.values()]
+        )
         level, candidate = judge(_PICTURE_DRIVEN, nodes, found)
         if level > best:
             ranges, best, made, bounds = _PICTURE_DRIVEN, level, candidate, found
@@ -123,22 +125,26 @@ def learned_ranges(model: onnx.ModelProto, nodes: list[str], learned: Sequence[L
 
 
 def _picture_driven(
-    options: Mapping[str, Mapping[str, float]], judge: Callable[[Mapping[str, float]], float]
+    options: Mapping[str, Mapping[str, float]], judge: Callable[[Mapping[str, float]], float], known: Sequence[float]
 ) -> dict[str, float]:
     """Return a bound per tensor, each from the option that harms the picture least."""
     chosen = picture_driven_ranges(
         [{name: (-bound, bound) for name, bound in bounds.items()} for bounds in options.values()],
         lambda ranges: judge({name: high for name, (_, high) in ranges.items()}),
+        known,
         _MOST_TRIES,
     )
     return {name: high for name, (_, high) in chosen.items()}
 
 
 def picture_driven_ranges(
-    ways: Sequence[Mapping[str, Range]], judge: Callable[[Mapping[str, Range]], float], most_tries: int
+    ways: Sequence[Mapping[str, Range]], judge: Callable[[Mapping[str, Range]], float], known: Sequence[float], most_tries: int
 ) -> dict[str, Range]:
-    """Return a range per tensor, each from the way that harms the picture least; at most `most_tries` single ones are tried."""
-    return picture_driven(ways, judge, most_tries=len(ways) + most_tries, worth=WORTH_A_RANGE_DB)[0]
+    """Return a range per tensor, each from the way that harms the picture least; at most `most_tries` single ones are tried.
+
+    `known` is what `judge` says of the ways.
+    """
+    return picture_driven(ways, judge, most_tries=len(ways) + most_tries, worth=WORTH_A_RANGE_DB, known=known)[0]
 
 
 def _doubtful(model: onnx.ModelProto, nodes: list[str]) -> dict[str, list[str]]:

@@ -71,12 +71,12 @@ def choose_ranges(
 
     levels = {name: judge(name, ranges) for name, ranges in ways.items()}
     if best[0].psnr_db < ENOUGH_DB and most_tries:
-        known = {id(ways[name]): level for name, level in levels.items()}
         picture_driven(
             list(ways.values()),
-            lambda ranges: known[id(ranges)] if id(ranges) in known else judge(_PICTURE_DRIVEN, ranges),
+            lambda ranges: judge(_PICTURE_DRIVEN, ranges),
             most_tries=len(ways) + most_tries,
             worth=WORTH_A_RANGE_DB,
+            known=list(levels.values()),
         )
     return best[0]
 

@@ -71,7 +71,8 @@ def _forms(label: str, quantiser: _Quantiser, learned: Sequence[LearnedRange]) -
     ranges = max(judged, key=lambda way: judged[way].psnr_db)
     best, bounds = judged[ranges], options[ranges]
     if best.psnr_db < ENOUGH_DB:
-        single = picture_driven_ranges([*options.values()], lambda tried: quantiser.judged("", tried).psnr_db, _MOST_TRIES)
+        known = [one.psnr_db for one in judged.values()]
+        single = picture_driven_ranges([*options.values()], lambda tried: quantiser.judged("", tried).psnr_db, known, _MOST_TRIES)
         found = quantiser.judged("picture-driven", single)
         if found.psnr_db > best.psnr_db:
             best, bounds = found, single

@@ -14,7 +14,7 @@ from edgegen.rewrite.pixels import takes_and_gives_pixels
 from edgegen.rewrite.space_to_depth import move_to_half_resolution
 from edgegen.spec import Backend
 
-__all__ = ["lower", "lower_conv_transpose", "rewrite", "takes_and_gives_pixels"]
+__all__ = ["lower", "lower_conv_transpose", "lower_for_int8", "rewrite", "takes_and_gives_pixels"]
 
 
 def rewrite(generator: Generator, config: RewriteConfig, *, pays: Mapping[str, bool], approximate: bool) -> Generator:
