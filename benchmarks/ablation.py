@@ -121,7 +121,7 @@ def _run(name: str, family, row: str, seed: int, out: Path, goal_ms: str | None)
     figures = {
         "estimate_ms": facts["estimate_ms"],
         "macs": facts["macs"],
-        "moves": [move["move"] for move in facts["moves"]],
+        "moves": sorted({move["move"].split()[0] for move in facts["moves"]}),  # without form and layers
         "start": _scores(start, reference),
         "end": _scores(given, reference),
     }
