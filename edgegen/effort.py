@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from edgegen.generator import Generator
-from edgegen.recipe import DistillConfig, Effort
+from edgegen.recipe import USUAL_LEARNING_RATE, DistillConfig, Effort
 from edgegen.spec import Layout
 
 # Multiply-accumulates of teacher and student together, and the most steps for generators so small that they cost nothing.
@@ -45,7 +45,8 @@ def shortened(config: DistillConfig, steps: int, share: float) -> tuple[DistillC
 def polished(config: DistillConfig, steps: int) -> tuple[DistillConfig, int]:
     """Return settings and steps that finish a student which has been trained together with others."""
     config, steps = shortened(config, steps, _POLISH)
-    return dataclasses.replace(config, learning_rate=_POLISH_RATE * config.learning_rate), steps
+    rate = _POLISH_RATE * (config.learning_rate or USUAL_LEARNING_RATE)
+    return dataclasses.replace(config, learning_rate=rate), steps
 
 
 def fitted(config: DistillConfig, teacher: Generator) -> tuple[DistillConfig, str]:

@@ -156,18 +156,22 @@ class AugmentConfig:
     views: int = within(0, low=0, high=100_000)
 
 
+USUAL_LEARNING_RATE = 2e-3  # of distillation, where no better one is known
+
+
 @dataclasses.dataclass(frozen=True)
 class DistillConfig:
     """Settings of the distill stage. `steps` 0 means: as many as the effort pays for, from the MACs of teacher and student.
 
     `batch` 0 means: about 65,000 output pixels, at least 4 and at most 64 samples (at least 1 of generators that normalise over
-    the picture). `patience` is the number of evaluations without a better held-out picture after which training stops; 0:
-    never. `workers` is the number of processes that prepare inputs ahead of the step; 0: the training process does it.
+    the picture). `learning_rate` 0 means: 5e-4 to 4e-3, by how near to the teacher the student starts. `patience` is the
+    number of evaluations without a better held-out picture after which training stops; 0: never. `workers` is the number of
+    processes that prepare inputs ahead of the step; 0: the training process does it.
     """
 
     steps: int = within(0, low=0)
     batch: int = within(0, low=0, high=4096)
-    learning_rate: float = within(2e-3, low=1e-8, high=1.0)
+    learning_rate: float = within(0.0, low=0.0, high=1.0)
     warmup_steps: int = within(50, low=0)
     clip_norm: float = within(1.0, low=0.0)
     ema: float = within(0.995, low=0.0, high=0.99999)
@@ -207,7 +211,7 @@ class QatConfig:
     """Settings of the qat stage, quantisation-aware training with the losses of distill.
 
     `when` auto: if int8 as it is misses the floor of the picture, or at thorough effort. `steps` 0: a tenth of those of distill.
-    `learning_rate` 0: a quarter of that of distill.
+    `learning_rate` 0: a quarter of that of distill, or 5e-4.
     """
 
     when: Choice = Choice.AUTO

@@ -13,7 +13,7 @@ from edgegen.candidates import Judged, export_candidates, judge, keep_judged
 from edgegen.effort import fitted, shortened, steps_for
 from edgegen.generator import Generator, StageRecord, load_generator, save_generator
 from edgegen.graph import count_macs
-from edgegen.recipe import Choice, DistillConfig, Effort, QatConfig
+from edgegen.recipe import USUAL_LEARNING_RATE, Choice, DistillConfig, Effort, QatConfig
 from edgegen.spec import Precision
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _train(run: Delivery, folder: Path) -> tuple[Generator, tuple[LearnedRange, 
 def training_config(
     config: QatConfig, distilled: DistillConfig, effort: Effort, teacher: Generator, student: Generator
 ) -> DistillConfig:
-    """Return the settings of distillation as this training uses them: its losses, a tenth of its steps, half of its rate.
+    """Return the settings of distillation as this training uses them: its losses, a tenth of its steps, a quarter of its rate.
 
     Without the networks that a run may bring (adversary, perceptual): they came to their end in distillation.
     """
@@ -119,8 +119,9 @@ def training_config(
     whole = steps_for(effort, base, teacher, count_macs(student.module, student.spec))
     base, fewer = shortened(base, whole, _SHARE)
     steps = config.steps or max(_FEWEST_STEPS, fewer)
+    rate = config.learning_rate or _RATE * (distilled.learning_rate or USUAL_LEARNING_RATE)
     return dataclasses.replace(
-        base, steps=steps, learning_rate=config.learning_rate or _RATE * distilled.learning_rate, patience=0, compile=False,
+        base, steps=steps, learning_rate=rate, patience=0, compile=False,
         warmup_steps=min(base.warmup_steps, steps // 4), ema=min(base.ema, 1 - 4 / (steps + 4)),
         evaluate_every=max(1, min(base.evaluate_every, steps // 4)), checkpoint_every=min(base.checkpoint_every, steps),
     )  # fmt: skip

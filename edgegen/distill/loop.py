@@ -27,7 +27,7 @@ from edgegen.distill.networks import build_networks, compile_networks, faster_fo
 from edgegen.distill.objective import Objective, Shown, check_objective, needs_taps
 from edgegen.distill.perceptual import PerceptualNetwork
 from edgegen.distill.plateau import has_stopped_improving, outlook, outlook_facts
-from edgegen.distill.schedule import learning_rate_at
+from edgegen.distill.schedule import learning_rate_at, peak_rate
 from edgegen.distill.teacher_cache import TeacherCache, open_cache
 from edgegen.distill.tensorboard import Board, open_board
 from edgegen.distill.trainee import Learner, Trainee
@@ -52,7 +52,10 @@ Build = Callable[[tuple[torch.Tensor, ...], Hardware], Trainee]
 
 @dataclasses.dataclass
 class Run:
-    """One training run: what it was asked for, what it trains, and where it stands (`step` steps are done)."""
+    """One training run: what it was asked for, what it trains, and where it stands (`step` steps are done).
+
+    `peak` is the learning rate behind the warm-up: the one asked for, or the one that fits where the student starts.
+    """
 
     config: DistillConfig
     steps: int
@@ -68,6 +71,7 @@ class Run:
     history: History
     feed: Feed
     cache: TeacherCache | None
+    peak: float = 0.0
     has_stopped: bool = False
     step: int = 0
     seconds_before: float = 0.0
@@ -220,6 +224,7 @@ def _train(run: Run, progress: Progress | None, board: Board) -> None:
     if run.step == 0:
         _evaluate(run, board)
         _store(run)  # a disk that cannot be written is found now, not after the first few hundred steps
+    run.peak = run.config.learning_rate or run.hardware.agree(_fitting_rate(run))
     while run.step < run.steps and not run.has_stopped:
         terms = _take_step(run)
         if progress is not None and run.step == 1:
@@ -241,6 +246,12 @@ def _train(run: Run, progress: Progress | None, board: Board) -> None:
             progress.note(f"distill: {text}")
 
 
+def _fitting_rate(run: Run) -> float:
+    """The rate for where the student starts; beside a discriminator, which learns at the same rate, the usual one."""
+    points = [] if run.config.losses.adversarial else run.history.points
+    return peak_rate(points[0]["psnr_db"] if points else None)
+
+
 def _closing_words(run: Run) -> list[str]:
     """Return what the curve says when the training is over, as sentences."""
     found = outlook(run.history.points)
@@ -255,7 +266,7 @@ def _closing_words(run: Run) -> list[str]:
 def _take_step(run: Run) -> dict[str, float]:
     """Move the weights by one step and return the loss and its weighted terms, averaged over processes."""
     networks, hardware, step = run.networks, run.hardware, run.step
-    rate = learning_rate_at(step, steps=run.steps, peak=run.config.learning_rate, warmup_steps=run.config.warmup_steps)
+    rate = learning_rate_at(step, steps=run.steps, peak=run.peak, warmup_steps=run.config.warmup_steps)
     fed = run.feed.take(step)
     batch = hardware.shard(fed.inputs)
     for group in run.optimizer.param_groups:
@@ -317,7 +328,7 @@ def _step_optimizer(run: Run, loss: torch.Tensor, terms: dict[str, torch.Tensor]
         broken = "gradient" if math.isfinite(values["loss"]) else "loss"
         raise DivergedError(
             f"the {broken} is no longer finite at step {run.step + 1} of {run.steps}",
-            hint=f"lower distill.learning_rate (it is {run.config.learning_rate:g}), for example to a quarter",
+            hint=f"lower distill.learning_rate (it is {run.peak:g}), for example to a quarter",
         )
     if run.config.clip_norm:
         nn.utils.clip_grads_with_norm_(parameters, run.config.clip_norm, norm)
@@ -374,6 +385,7 @@ def training_facts(run: Run) -> dict[str, Any]:
     return {
         "steps": run.step,
         **({"planned_steps": run.steps} if run.has_stopped else {}),
+        "learning_rate": run.peak,
         **(run.history.points[-1] if run.history.points else {}),
         "curve": run.history.points,
         "more_time": outlook_facts(run.history.points),

@@ -7,6 +7,23 @@ import math
 import torch
 from torch import nn
 
+from edgegen.recipe import USUAL_LEARNING_RATE
+
+_USUAL_START_DB, _RATES = 34.0, (5e-4, 4e-3)
+
+
+def peak_rate(start_db: float | None) -> float:
+    """Return the peak learning rate for a student whose pictures are `start_db` (PSNR) from the teacher's before it is trained.
+
+    It is proportional to the root mean square error there, as one step of Adam moves every weight by about the rate: 2e-3 at
+    34 dB, at most 4e-3 (28 dB or less) and at least 5e-4. None: unknown, 2e-3. docs/results/learning_rate.md has what was
+    measured.
+    """
+    if start_db is None:
+        return USUAL_LEARNING_RATE
+    least, most = _RATES
+    return min(most, max(least, USUAL_LEARNING_RATE * 10.0 ** ((_USUAL_START_DB - start_db) / 20.0)))
+
 
 def learning_rate_at(step: int, *, steps: int, peak: float, warmup_steps: int) -> float:
     """Return the learning rate of step `step` (0 is the first): a linear rise to `peak`, then half a cosine down to 0.

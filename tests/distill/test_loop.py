@@ -15,9 +15,10 @@ from train_in_processes import SETTINGS
 from edgegen.distill import distill
 from edgegen.distill.discriminator import Discriminator
 from edgegen.distill.hardware import Arithmetic, pinned_threads
+from edgegen.distill.schedule import peak_rate
 from edgegen.errors import DivergedError, RecipeError, StorageError
 from edgegen.progress import Silent
-from edgegen.recipe import LossConfig, MemoryFormat
+from edgegen.recipe import USUAL_LEARNING_RATE, LossConfig, MemoryFormat
 
 STEPS = 20
 
@@ -92,9 +93,13 @@ def test_a_killed_run_that_is_resumed_gives_the_same_bits(tmp_path, last):
     assert whole.lineage[-1].facts == resumed.lineage[-1].facts
 
 
+def _critic() -> Discriminator:
+    return Discriminator([nn.Conv2d(3, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(256, 1)], 3)
+
+
 def test_an_adversarial_run_resumes_to_the_same_bits_and_moves_the_weights(tmp_path):
     config = dataclasses.replace(CONFIG, losses=LossConfig(adversarial=0.1))
-    critic = Discriminator([nn.Conv2d(3, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(256, 1)], 3)
+    critic = _critic()
     whole = run(tmp_path / "whole", config=config, discriminator=critic)
     with pytest.raises(KilledError):
         run(tmp_path / "cut", config=config, discriminator=critic, progress=Recorder(last=12))
@@ -159,6 +164,26 @@ def test_a_training_that_leads_away_from_the_teacher_says_so(tmp_path):
     calm = Recorder()
     run(tmp_path / "calm", progress=calm, steps=20)
     assert not any("before it was trained" in note for note in calm.notes)
+
+
+def test_without_a_rate_the_student_gets_the_one_that_fits_its_start_and_keeps_it_when_resumed(tmp_path):
+    automatic = dataclasses.replace(CONFIG, learning_rate=0.0)
+    near, far = (
+        run(tmp_path / name, config=automatic, student=painter(8, seed=seed)) for name, seed in (("near", 2), ("far", 1))
+    )
+    assert near.lineage[-1].facts["learning_rate"] == 5e-4
+    start = far.lineage[-1].facts["curve"][0]["psnr_db"]
+    assert far.lineage[-1].facts["learning_rate"] == peak_rate(start) > 5e-4
+    with pytest.raises(KilledError):
+        run(tmp_path / "cut", config=automatic, student=painter(8, seed=1), progress=Recorder(last=13))
+    assert same_weights(far, run(tmp_path / "cut", config=automatic, student=painter(8, seed=1)))
+
+
+def test_beside_a_discriminator_the_rate_is_the_usual_one(tmp_path):
+    losses = dataclasses.replace(CONFIG.losses, adversarial=0.1)
+    config = dataclasses.replace(CONFIG, learning_rate=0.0, losses=losses)
+    facts = run(tmp_path, config=config, discriminator=_critic(), steps=2).lineage[-1].facts
+    assert facts["learning_rate"] == USUAL_LEARNING_RATE
 
 
 def test_the_record_and_a_note_say_what_more_steps_would_give(tmp_path):

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgegen.distill.schedule import average_decay_at, learning_rate_at, update_average
+from edgegen.distill.schedule import average_decay_at, learning_rate_at, peak_rate, update_average
+from edgegen.recipe import USUAL_LEARNING_RATE
 
 
 def test_the_learning_rate_rises_in_a_line_and_falls_like_a_cosine():
@@ -33,3 +34,10 @@ def test_the_average_moves_weights_and_statistics_and_copies_counters():
     assert average.weight.item() == pytest.approx(0.75 * 1 + 0.25 * 2)
     assert average.running_mean.item() == pytest.approx(1.0)
     assert average.num_batches_tracked.item() == 7
+
+
+def test_a_student_that_starts_near_the_teacher_takes_smaller_steps():
+    assert [peak_rate(db) for db in (10.0, 28.0, 34.0, 40.0, 60.0, float("inf"))] == pytest.approx(
+        [4e-3, 2e-3 * 10**0.3, 2e-3, 1e-3, 5e-4, 5e-4], rel=3e-3
+    )
+    assert peak_rate(None) == USUAL_LEARNING_RATE
