@@ -162,7 +162,7 @@ def file_targets(scratch: Path) -> Mapping[str, Target]:
 
     inventory = b'schema = "edgegen.devices/1"\n[[devices]]\nname = "a"\nurl = "ssh://pi@a"\ntarget = "raspberry-pi-5"\n'
     script = b'{"answers": [{"when": "uname", "stdout": "Linux", "exit_code": 0, "delay_s": 0.0, "link_lost": false}]}'
-    table = b'{"format": "edgegen.latency-table/2", "made_on": {"target": "a", "backend": "openvino"}, "seconds": {"float source 4 1x1": 1e-5}}'  # noqa: E501
+    table = b'{"format": "edgegen.latency-table/3", "made_on": {"target": "a", "backend": "openvino"}, "seconds": {"float source 4 1x1": 1e-5}}'  # noqa: E501
     targets: dict[str, Target] = {
         "inventory": ([inventory], through("devices.toml", read_inventory)),
         "script of a fake": ([script], through("script.json", lambda path: open_fake(str(path)))),

@@ -39,7 +39,7 @@ RATIOS = (2.0, 4.0, 8.0)
 BETWEEN = (2.0, 2.4, 2.8, 3.4, 4.0, 4.8, 5.7, 6.7, 8.0)  # the wide nest: RATIOS and what lies between
 METHODS = ("separate", "nest", "polished", "wide nest")
 _POLISH = 0.4  # of the budget
-_POLISH_RATE = 0.5  # of the learning rate
+_POLISH_RATE = 1e-3  # half of the usual one
 _SAMPLES = 32
 
 
@@ -178,13 +178,12 @@ def _wide(case: Case, folder: Path):
     return {ratio: made[ratio] for ratio in RATIOS}, [steps]
 
 
-def _alone(case: Case, student, macs: float, folder: Path, rate: float = 1.0):
+def _alone(case: Case, student, macs: float, folder: Path, rate: float = 0.0):
     from edgegen.distill import distill
     from edgegen.graph import count_macs
     from edgegen.progress import Silent
 
-    config = _distill_config(case.family)
-    config = dataclasses.replace(config, learning_rate=rate * config.learning_rate)
+    config = dataclasses.replace(_distill_config(case.family), learning_rate=rate)
     steps = int(macs / _step_macs(case, [count_macs(student.module, student.spec)]))
     trained = distill(student, config, teacher=case.teacher, inputs=case.inputs, steps=steps, seed=case.seed, work_dir=folder,
                       progress=Silent())  # fmt: skip

@@ -164,7 +164,7 @@ class DistillConfig:
     """Settings of the distill stage. `steps` 0 means: as many as the effort pays for, from the MACs of teacher and student.
 
     `batch` 0 means: about 65,000 output pixels, at least 4 and at most 64 samples (at least 1 of generators that normalise over
-    the picture). `learning_rate` 0 means: 5e-4 to 4e-3, by how near to the teacher the student starts. `patience` is the
+    the picture). `learning_rate` 0 means: 5e-4 to 2e-3, by how near to the teacher the student starts. `patience` is the
     number of evaluations without a better held-out picture after which training stops; 0: never. `workers` is the number of
     processes that prepare inputs ahead of the step; 0: the training process does it.
     """

@@ -9,15 +9,15 @@ from torch import nn
 
 from edgegen.recipe import USUAL_LEARNING_RATE
 
-_USUAL_START_DB, _RATES = 34.0, (5e-4, 4e-3)
+_USUAL_START_DB, _RATES = 34.0, (5e-4, 2e-3)
 
 
 def peak_rate(start_db: float | None) -> float:
     """Return the peak learning rate for a student whose pictures are `start_db` (PSNR) from the teacher's before it is trained.
 
-    It is proportional to the root mean square error there, as one step of Adam moves every weight by about the rate: 2e-3 at
-    34 dB, at most 4e-3 (28 dB or less) and at least 5e-4. None: unknown, 2e-3. docs/results/learning_rate.md has what was
-    measured.
+    It is proportional to the root mean square error there, as one step of Adam moves every weight by about the rate: 1e-3 at
+    40 dB, at least 5e-4, and 2e-3 from 34 dB down: more is better for some (0.2 to 0.4 dB), and spoils others, such as style
+    networks whose norms are frozen (docs/results/learning_rate.md). None: unknown, 2e-3.
     """
     if start_db is None:
         return USUAL_LEARNING_RATE

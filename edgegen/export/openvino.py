@@ -16,11 +16,11 @@ import numpy as np
 
 from edgegen.artifact import UNWATCHED, Artifact, Watch, describe_artifact, lost_artifact
 from edgegen.errors import ExportError
-from edgegen.export.openvino_graph import with_planar_norms
 from edgegen.export.openvino_int8 import Int8Form, Int8Search, int8_forms, quantise
 from edgegen.export.openvino_judge import Judge, compiled, decibels
 from edgegen.generator import Generator
 from edgegen.latency.clock import Timed, fastest_seconds
+from edgegen.latency.openvino_norms import with_planar_norms
 from edgegen.runtime.runners.openvino import layer_types
 from edgegen.spec import Backend, Precision
 from edgegen.support import require_offered

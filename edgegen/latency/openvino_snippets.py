@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgegen.latency.openvino_norms import with_planar_norms
 from edgegen.latency.snippets import ACTIVATIONS, FEED, Layer, LinearSource, Part, PassOver, Source, gives_signed
 from edgegen.latency.work import LayerWork, Pass
 
@@ -75,7 +76,7 @@ class _Snippet:
 
         value = build(self)
         make: Any = Model  # its stub and its implementation disagree about themselves
-        return make([self._pooled(value) if pooled else value, *self._results], self._inputs)
+        return with_planar_norms(make([self._pooled(value) if pooled else value, *self._results], self._inputs))
 
     def read_twice(self, value: Any) -> Any:
         """Let something else read `value` too, so that nothing can run in the layer that writes it."""

@@ -15,7 +15,7 @@ from edgegen.latency.snippets import BINARY, FEED, Layer, LinearSource, Part, Pa
 from edgegen.latency.work import LayerWork, Pass, sub_pixel
 from edgegen.spec import Backend, Precision
 
-_FORMAT = "edgegen.latency-table/2"
+_FORMAT = "edgegen.latency-table/3"
 _SHARES = {"concat": 0.5}  # its model joins two tensors
 _LEAST_S = 1e-7  # nothing is free: what is lost in the noise of its surroundings counts as this
 _COLD_BYTES = 64 << 10  # a layer with more weights is not the only one: together they do not fit the caches of a core
