@@ -14,7 +14,7 @@ from edgegen.latency import LatencyModel, LayerWork
 from edgegen.prune.groups import ChannelGroup
 from edgegen.prune.work import with_fewer_channels
 
-_TRIALS, _CLOSE = 3, 0.96  # whole students measured for a budget; from this share of it, nothing is to be gained
+_TRIALS, _CLOSE = 4, 0.96  # whole students measured for a budget; from this share of it, nothing is to be gained
 _FREE = 1e-6  # of the whole loss: what removes less counts as this much, so that free removals rank by what they save
 
 
@@ -133,18 +133,31 @@ def allocate(
 def corrected(cut_to: Callable[[float], tuple[Allocation, float]], goal_s: float) -> tuple[Allocation, float]:
     """Return the allocation whose student, measured as a whole, is the slowest that takes at most `goal_s`, and its seconds.
 
-    `cut_to` returns the allocation for an estimate, and what its student takes. Estimates are proportional to what is measured
-    nearly enough for a few trials. When none meets the goal, the fastest is returned.
+    `cut_to` returns the allocation for an estimate, and what its student takes. What is measured is taken to be proportional to
+    the estimate; between a student that is within the goal and one that is not, to lie on a line or above the middle. When none
+    meets the goal, the fastest is returned.
     """
     asked, tried = goal_s, list[tuple[Allocation, float]]()
     for _ in range(_TRIALS):
-        tried.append(cut_to(asked))
-        allocation, seconds = tried[-1]
-        if _CLOSE * goal_s <= seconds <= goal_s or any(allocation.removed == before.removed for before, _ in tried[:-1]):
+        allocation, seconds = cut_to(asked)
+        if any(allocation.removed == before.removed for before, _ in tried):
             break
-        asked = min(allocation.after_s, asked) * goal_s / seconds
+        tried.append((allocation, seconds))
+        if _CLOSE * goal_s <= seconds <= goal_s:
+            break
+        within, beyond = ([t for t in tried if (t[1] <= goal_s) == side] for side in (True, False))
+        if within and beyond:
+            (low, low_s), (high, high_s) = max(within, key=_seconds), min(beyond, key=_seconds)
+            share = max(0.5, (goal_s - low_s) / (high_s - low_s))  # latency is a staircase: a step between them is no line
+            asked = low.after_s + (high.after_s - low.after_s) * share
+        else:
+            asked = min(allocation.after_s, asked) * goal_s / seconds
     within = [trial for trial in tried if trial[1] <= goal_s]
-    return max(within, key=lambda trial: trial[1]) if within else min(tried, key=lambda trial: trial[1])
+    return max(within, key=_seconds) if within else min(tried, key=_seconds)
+
+
+def _seconds(trial: tuple[Allocation, float]) -> float:
+    return trial[1]
 
 
 def narrowest_s(groups: Sequence[ChannelGroup], works: Mapping[str, LayerWork], model: LatencyModel, goal: Goal) -> float:
