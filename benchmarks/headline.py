@@ -202,7 +202,8 @@ def _latency(teacher, artifact, inputs: list[np.ndarray], out: Path, threads: in
     """Median ms, in turn: teacher eager, the untouched teacher in OpenVINO (f32, NNCF int8 with both presets), the artifact.
 
     Of NNCF's files the fastest of several loads counts: a norm of 3 channels before a tanh takes the plug-in 1.8 or 17 ms,
-    by what was in memory when it was compiled. Exports by edgegen avoid that form (`with_planar_norms`).
+    by what was in memory when it was compiled. Exports by edgegen avoid that form (`with_planar_norms`); "planar" is what NNCF's
+    files would take in it.
     """
     from edgegen.bench import clock_of, time_interleaved
     from edgegen.candidates import torch_call
@@ -212,11 +213,16 @@ def _latency(teacher, artifact, inputs: list[np.ndarray], out: Path, threads: in
 
     (plain,) = export_openvino(teacher, (Precision.F32,), [], out / "teacher")
     samples = [(x,) for x in inputs[:16]]
-    int8 = {p: save_nncf_int8(teacher, samples, out / "teacher" / p, p) for p in _PRESETS}
+    int8 = {
+        f"teacher NNCF int8, {preset}{', planar' * planar}": save_nncf_int8(
+            teacher, samples, out / f"teacher/{preset}{'-planar' * planar}", preset, planar=planar
+        )
+        for preset in _PRESETS
+        for planar in (False, True)
+    }
     torch.set_num_threads(threads or torch.get_num_threads())
     eager = torch_call(teacher)
-    runners = {"teacher openvino f32": plain, "teacher NNCF int8": int8["performance"],
-               "teacher NNCF int8, mixed preset": int8["mixed"], "artifact": artifact}  # fmt: skip
+    runners = {"teacher openvino f32": plain, **int8, "artifact": artifact}
     calls = {"teacher eager 0": lambda: eager(inputs[0])}
     for name, made in runners.items():
         fed = _adapt(inputs[0], teacher, made)
