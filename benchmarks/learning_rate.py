@@ -3,8 +3,9 @@
     python benchmarks/learning_rate.py --families style srgan --share 0.4 --out edgegen-out/learning-rate    # what is missing
     python benchmarks/learning_rate.py --table                                     # only docs/results/learning_rate.md
 
-Students with a given part of the teacher's multiply-accumulates, cut without moves, learn with several peak rates from the same
-start. Quality is that of the float student to the teacher, on inputs that no training saw. Finished runs are not repeated.
+Students with a given part of the teacher's multiply-accumulates, cut without moves, or of a given latency, cut with them, learn
+with several peak rates from the same start. Quality is that of the float student to the teacher, on inputs that no training saw.
+Finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", nargs="*", default=["style", "srgan", "dcgan", "vae", "street"])
     parser.add_argument("--fewer", nargs="*", type=float, default=[4.0], help="times fewer multiply-accumulates")
+    parser.add_argument("--latency", help="such as 4ms: cut to it with moves, instead of --fewer")
     parser.add_argument("--rates", nargs="*", type=float, default=[1e-3, 2e-3, 4e-3])
     parser.add_argument("--share", nargs="*", type=float, default=[0.4], help="of the training of benchmarks/fronts.py")
     parser.add_argument("--seed", type=int, default=0)
@@ -39,13 +41,14 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only write the table from what is there")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for name, fewer, share in [] if args.table else itertools.product(args.families, args.fewer, args.share):
-        run(name, fewer, share, args.rates, args.seed, args.out)
+    cuts = [args.latency] if args.latency else [f"{fewer:g}x" for fewer in args.fewer]
+    for name, cut, share in [] if args.table else itertools.product(args.families, cuts, args.share):
+        run(name, cut, share, args.rates, args.seed, args.out)
     _table(args.out)
 
 
-def run(name: str, fewer: float, share: float, rates: list[float], seed: int, out: Path) -> None:
-    """Cut one generator and train it with every rate."""
+def run(name: str, cut: str, share: float, rates: list[float], seed: int, out: Path) -> None:
+    """Cut one generator ("4x" fewer operations, or to "4ms") and train it with every rate."""
     from edgegen.candidates import torch_call
     from edgegen.data import open_inputs
     from edgegen.distill import distill
@@ -59,10 +62,13 @@ def run(name: str, fewer: float, share: float, rates: list[float], seed: int, ou
         _render(out / "scenes")
     known = families(out)[name]
     family = dataclasses.replace(known, macs=known.macs * share)
-    folder = out / name / f"{fewer:g}"
-    request = _request(family, None, folder, seed, until="prune")
-    prune = dataclasses.replace(request.recipe.prune, goal=PruneGoal.MACS, speedup=fewer, moves=False)
-    compress(dataclasses.replace(request, recipe=dataclasses.replace(request.recipe, prune=prune)), Silent())
+    folder = out / name / cut
+    goal_s = float(cut.removesuffix("ms")) * 1e-3 if cut.endswith("ms") else None
+    request = _request(family, goal_s, folder, seed, until="prune")
+    if goal_s is None:
+        prune = dataclasses.replace(request.recipe.prune, goal=PruneGoal.MACS, speedup=float(cut.removesuffix("x")), moves=False)
+        request = dataclasses.replace(request, recipe=dataclasses.replace(request.recipe, prune=prune))
+    compress(request, Silent())
     pruned, teacher = load_generator(_stage(folder, "prune")), load(family.checkpoint, resolution=request.resolution)
     inputs = test_inputs(name, teacher, out)
     reference = [_picture(torch_call(teacher)(x), teacher.spec) for x in inputs]
@@ -78,24 +84,24 @@ def run(name: str, fewer: float, share: float, rates: list[float], seed: int, ou
                           work_dir=kept.with_suffix(""), progress=Silent())  # fmt: skip
         end = _scores([_picture(torch_call(student)(x), teacher.spec) for x in inputs], reference)
         kept.write_text(json.dumps({"steps": steps, "rate": rate, "start": start, "end": end}, indent=1))
-        print(name, fewer, steps, rate, start, end, flush=True)
+        print(name, cut, steps, rate, start, end, flush=True)
 
 
 def _table(out: Path) -> None:
     from edgegen.distill.schedule import peak_rate
 
-    found = [(p.parts[-3], float(p.parts[-2]), json.loads(p.read_text())) for p in sorted(out.glob("*/*/*.json"))]
-    runs = [(name, fewer, row["steps"], row) for name, fewer, row in found if "rate" in row]
+    found = [(*p.parts[-3:-1], json.loads(p.read_text())) for p in sorted(out.glob("*/*/*-seed-*.json"))]
+    runs = [(name, cut, row["steps"], row) for name, cut, row in found]
     rates = sorted({row["rate"] for *_, row in runs})
-    lines = ["| family | fewer MACs | steps | start dB | rule | " + " | ".join(f"{r:g}" for r in rates) + " |"]
+    lines = ["| family | cut to | steps | start dB | rule | " + " | ".join(f"{r:g}" for r in rates) + " |"]
     lines += ["|" + "---|" * (5 + len(rates))]
-    for (name, fewer, steps), group in itertools.groupby(sorted(runs, key=lambda r: r[:3]), key=lambda r: r[:3]):
+    for (name, cut, steps), group in itertools.groupby(sorted(runs, key=lambda r: r[:3]), key=lambda r: r[:3]):
         rows = [row for *_, row in group]
         ends = {row["rate"]: row["end"] for row in rows}
         best, start = max(end["psnr_db"] for end in ends.values()), rows[0]["start"]["psnr_db"]
         cells = [f"{ends[r]['psnr_db']:.2f} / {ends[r]['ssim']:.3f}" if r in ends else "" for r in rates]
         cells = [f"**{c}**" if r in ends and ends[r]["psnr_db"] == best else c for c, r in zip(cells, rates, strict=True)]
-        lines.append(f"| {name} | {fewer:g}x | {steps} | {start:.2f} | {peak_rate(start):.1e} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {cut} | {steps} | {start:.2f} | {peak_rate(start):.1e} | {' | '.join(cells)} |")
     text = "\n".join([_NOTES, "", *lines])
     write_result(ROOT / "docs/results/learning_rate.md", "Learning rate by where the student starts",
                  "python benchmarks/learning_rate.py",

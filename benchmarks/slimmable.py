@@ -39,7 +39,7 @@ RATIOS = (2.0, 4.0, 8.0)
 BETWEEN = (2.0, 2.4, 2.8, 3.4, 4.0, 4.8, 5.7, 6.7, 8.0)  # the wide nest: RATIOS and what lies between
 METHODS = ("separate", "nest", "polished", "wide nest")
 _POLISH = 0.4  # of the budget
-_POLISH_RATE = 1e-3  # half of the usual one
+_POLISH_RATE = 0.5  # of the usual learning rate
 _SAMPLES = 32
 
 
@@ -168,7 +168,7 @@ def _polished(case: Case, folder: Path):
     steps = [together]
     for ratio, student in made.items():
         share = _POLISH * case.family.macs / len(RATIOS)
-        made[ratio], count = _alone(case, student, share, folder / str(ratio), rate=_POLISH_RATE)
+        made[ratio], count = _alone(case, student, share, folder / str(ratio), _POLISH_RATE)
         steps.append(count)
     return made, steps
 
@@ -178,12 +178,15 @@ def _wide(case: Case, folder: Path):
     return {ratio: made[ratio] for ratio in RATIOS}, [steps]
 
 
-def _alone(case: Case, student, macs: float, folder: Path, rate: float = 0.0):
+def _alone(case: Case, student, macs: float, folder: Path, share: float | None = None):
     from edgegen.distill import distill
+    from edgegen.effort import continued_rate
     from edgegen.graph import count_macs
     from edgegen.progress import Silent
 
-    config = dataclasses.replace(_distill_config(case.family), learning_rate=rate)
+    config = _distill_config(case.family)
+    if share is not None:
+        config = dataclasses.replace(config, learning_rate=continued_rate(config, share))
     steps = int(macs / _step_macs(case, [count_macs(student.module, student.spec)]))
     trained = distill(student, config, teacher=case.teacher, inputs=case.inputs, steps=steps, seed=case.seed, work_dir=folder,
                       progress=Silent())  # fmt: skip

@@ -45,8 +45,12 @@ def shortened(config: DistillConfig, steps: int, share: float) -> tuple[DistillC
 def polished(config: DistillConfig, steps: int) -> tuple[DistillConfig, int]:
     """Return settings and steps that finish a student which has been trained together with others."""
     config, steps = shortened(config, steps, _POLISH)
-    rate = _POLISH_RATE * (config.learning_rate or USUAL_LEARNING_RATE)
-    return dataclasses.replace(config, learning_rate=rate), steps
+    return dataclasses.replace(config, learning_rate=continued_rate(config, _POLISH_RATE)), steps
+
+
+def continued_rate(config: DistillConfig, share: float) -> float:
+    """Return the learning rate of a training that continues the one of `config`: `share` of its rate, or of the usual one."""
+    return share * (config.learning_rate or USUAL_LEARNING_RATE)
 
 
 def fitted(config: DistillConfig, teacher: Generator) -> tuple[DistillConfig, str]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgegen.artifact import Artifact, load_artifacts, save_artifacts
 from edgegen.candidates import Judged, export_candidates, judge, keep_judged
-from edgegen.effort import fitted, shortened, steps_for
+from edgegen.effort import continued_rate, fitted, shortened, steps_for
 from edgegen.generator import Generator, StageRecord, load_generator, save_generator
 from edgegen.graph import count_macs
-from edgegen.recipe import USUAL_LEARNING_RATE, Choice, DistillConfig, Effort, QatConfig
+from edgegen.recipe import Choice, DistillConfig, Effort, QatConfig
 from edgegen.spec import Precision
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def training_config(
     whole = steps_for(effort, base, teacher, count_macs(student.module, student.spec))
     base, fewer = shortened(base, whole, _SHARE)
     steps = config.steps or max(_FEWEST_STEPS, fewer)
-    rate = config.learning_rate or _RATE * (distilled.learning_rate or USUAL_LEARNING_RATE)
+    rate = config.learning_rate or continued_rate(distilled, _RATE)
     return dataclasses.replace(
         base, steps=steps, learning_rate=rate, patience=0, compile=False,
         warmup_steps=min(base.warmup_steps, steps // 4), ema=min(base.ema, 1 - 4 / (steps + 4)),

@@ -9,7 +9,7 @@ from torch import nn
 
 from edgegen.recipe import USUAL_LEARNING_RATE
 
-_USUAL_START_DB, _RATES = 34.0, (5e-4, 2e-3)
+_USUAL_START_DB, _LEAST_RATE = 34.0, 5e-4
 
 
 def peak_rate(start_db: float | None) -> float:
@@ -21,8 +21,7 @@ def peak_rate(start_db: float | None) -> float:
     """
     if start_db is None:
         return USUAL_LEARNING_RATE
-    least, most = _RATES
-    return min(most, max(least, USUAL_LEARNING_RATE * 10.0 ** ((_USUAL_START_DB - start_db) / 20.0)))
+    return max(_LEAST_RATE, USUAL_LEARNING_RATE * min(1.0, 10.0 ** ((_USUAL_START_DB - start_db) / 20.0)))
 
 
 def learning_rate_at(step: int, *, steps: int, peak: float, warmup_steps: int) -> float:

@@ -192,22 +192,13 @@ def convert(generator: Generator) -> Any:
 
 
 def save_nncf_int8(
-    generator: Generator,
-    calibration: list[tuple[np.ndarray, ...]],
-    folder: Path,
-    preset: str = "performance",
-    *,
-    planar: bool = False,
+    generator: Generator, calibration: list[tuple[np.ndarray, ...]], folder: Path, preset: str = "performance"
 ) -> Artifact:
-    """Write what NNCF makes of the plain conversion with `preset` (its default), and return it: the yardstick of benchmarks.
-
-    `planar`: with norms over few channels in the form that edgegen gives them, which NNCF leaves as they are.
-    """
+    """Write what NNCF makes of the plain conversion with `preset` (its default), and return it: the yardstick of benchmarks."""
     import openvino as ov
 
     folder.mkdir(parents=True, exist_ok=True)
-    quantised = quantise(convert(generator), calibration, preset=preset)
-    ov.save_model(with_planar_norms(quantised) if planar else quantised, str(folder / ENTRY), compress_to_fp16=False)
+    ov.save_model(quantise(convert(generator), calibration, preset=preset), str(folder / ENTRY), compress_to_fp16=False)
     return describe_artifact(
         folder, backend=Backend.OPENVINO, precision=Precision.INT8, entry=ENTRY, io=generator.spec,
         settings={"inference_precision": "f32"}, facts={}, form=f"NNCF {preset}",

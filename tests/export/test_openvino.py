@@ -14,8 +14,9 @@ from edgegen.errors import ExportError
 from edgegen.export.openvino import OpenVinoSettings, convert, export_openvino
 from edgegen.export.openvino_graph import int8_operations, with_float
 from edgegen.export.openvino_int8 import Int8Search, int8_forms, quantise
-from edgegen.export.openvino_judge import Judge, decibels
+from edgegen.export.openvino_judge import Judge, compiled, decibels
 from edgegen.generator import Generator
+from edgegen.latency.openvino_norms import with_planar_norms
 from edgegen.runtime.runners import open_runner
 from edgegen.spec import Precision
 
@@ -152,6 +153,17 @@ def test_errors_of_single_operations_add_up_to_the_error_of_all(style: Generator
     judge = Judge(graph, style.spec, samples(style, 2, seed=2))
     alone = sum(judge.error(with_float(quantised, graph, operations - {name})) for name in operations)
     assert abs(decibels(alone) - decibels(judge.error(quantised))) < 2.0
+
+
+def test_a_norm_of_few_channels_is_laid_out_by_rows_and_gives_the_same() -> None:
+    generator = generator_of(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.InstanceNorm2d(3, affine=True)))
+    graph = convert(generator)
+    planar = with_planar_norms(graph)
+    shapes = [list(op.get_output_shape(0)) for g in (graph, planar) for op in g.get_ops() if op.get_type_name() == "MVN"]
+    assert shapes == [[1, 3, 32, 32], [1, 3, 1024]]
+    (item,) = samples(generator, 1, seed=2)
+    as_is, rows = (compiled(g, "f32")(list(item))[0] for g in (graph, planar))
+    assert np.abs(as_is - rows).max() < 1e-5
 
 
 @pytest.mark.slow
